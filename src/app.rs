@@ -1,0 +1,154 @@
+//! A checked plan becomes a running process: specs, store, catalog, stages, servers; and then an orderly end.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::catalog::Catalog;
+use crate::model::{Ledger, TimeNs};
+use crate::runtime::{
+    BarFeed, Built, Chaos, Clock, Context, DrainReport, Meter, Placement, Running, StageError, SystemClock, launch,
+};
+use crate::serve::{self, Served};
+use crate::spec::Specs;
+use crate::stages;
+use crate::store::{Fjall, Kv, KvError, Memory, Store, StoreError};
+use crate::topology::Plan;
+use crate::window::state;
+
+/// Everything of a process, ready to be launched.
+pub struct App {
+    /// What runs.
+    pub plan: Arc<Plan>,
+    /// What its stages share.
+    pub context: Context,
+    /// What queries are answered from.
+    pub served: Arc<Served>,
+    built: Vec<Built>,
+    meters: Arc<OnceLock<Vec<Arc<Meter>>>>,
+}
+
+/// What a process touches of the outside world; simulations bring their own.
+pub struct Seams {
+    /// Where bytes are kept.
+    pub kv: Arc<dyn Kv>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Who breaks things.
+    pub chaos: Option<Arc<dyn Chaos>>,
+    /// Sources to be used instead of the topology's, by stage name.
+    pub sources: Vec<(String, Built)>,
+}
+
+/// Why a process cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be opened.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    /// What is in it cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stage cannot be made.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// The HTTP port cannot be had.
+    #[error("cannot listen on {address}: {error}")]
+    Http {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+}
+
+impl App {
+    /// Opens the store the plan names and puts the stages together. Sources bind their ports here.
+    pub fn assemble(plan: Plan, specs: Specs) -> Result<Self, StartError> {
+        let kv: Arc<dyn Kv> = match &plan.data_dir {
+            Some(path) => Arc::new(Fjall::open(path, plan.cache_bytes)?),
+            None => Arc::new(Memory::new()),
+        };
+        Self::over(Seams { kv, clock: Arc::new(SystemClock), chaos: None, sources: Vec::new() }, plan, specs)
+    }
+
+    /// As [`App::assemble`], with the outside world given.
+    pub fn over(seams: Seams, plan: Plan, specs: Specs) -> Result<Self, StartError> {
+        let Seams { kv, clock, chaos, sources } = seams;
+        let specs = Arc::new(specs);
+        let store = Store::open(kv, &specs, state::convert)?;
+        let catalog = Arc::new(Catalog::new(&specs));
+        for spec in specs.iter() {
+            store.load_series(spec.id, &mut |id, key| catalog.load(spec.id, id, key))?;
+        }
+        let mut context = Context {
+            catalog,
+            recovered_to: store.journal_end(),
+            store,
+            ledger: Arc::new(Ledger::new(specs.len())),
+            clock: clock.clone(),
+            feed: BarFeed::new(),
+            routes: axum::Router::new(),
+            journaled: plan.stages.iter().any(|stage| stage.kind.name == stages::journal::KIND.name),
+            chaos,
+            specs,
+        };
+        let plan = Arc::new(plan);
+        let meters = Arc::new(OnceLock::new());
+        let served = Served::new(context.clone(), plan.clone(), meters.clone(), clock.now());
+        context.routes = serve::grpc(served.clone());
+        let built = stages::build_all(&context, &plan, sources)?;
+        Ok(Self { plan, context, served, built, meters })
+    }
+
+    /// Launches every stage. Must be called inside an actix `System`.
+    pub fn launch(self, placement: Placement) -> Launched {
+        let running = launch(&self.plan, self.built, &self.context, placement);
+        let (served, stopping) = (self.served.clone(), running.stopping().clone());
+        actix::spawn(async move {
+            stopping.cancelled().await;
+            served.stop();
+        });
+        // Nobody else sets them.
+        let _ = self.meters.set(running.meters().to_vec());
+        Launched { plan: self.plan, context: self.context, served: self.served, running }
+    }
+}
+
+/// A process at work.
+pub struct Launched {
+    /// What runs.
+    pub plan: Arc<Plan>,
+    /// What its stages share.
+    pub context: Context,
+    /// What queries are answered from.
+    pub served: Arc<Served>,
+    /// The stages.
+    pub running: Running,
+}
+
+impl Launched {
+    /// Serves HTTP, if the plan says so, until the topology stops.
+    pub async fn serve_http(&self) -> Result<(), StartError> {
+        let Some(address) = self.plan.http else { return Ok(()) };
+        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = listener.map_err(|error| StartError::Http { address, error })?;
+        let stop = self.running.stopping().clone();
+        let router = serve::http(self.served.clone());
+        tokio::task::spawn_local(async move {
+            let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+            if let Err(error) = served.await {
+                tracing::error!("http: {error}");
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits until every stage has ended, at the latest the plan's drain deadline after the stop began.
+    pub async fn wait(self) -> DrainReport {
+        self.running.wait(duration(self.plan.drain)).await
+    }
+}
+
+fn duration(ns: TimeNs) -> Duration {
+    Duration::from_nanos(u64::try_from(ns).unwrap_or(0))
+}

@@ -1,0 +1,150 @@
+//! The command line: what can be asked for, in one place; each command in a file of its own.
+//!
+//! Exit codes: 0 done; 1 it ran and something went wrong; 2 the command line, a topology or a spec is wrong;
+//! 3 it could not start (port taken, data directory in use).
+
+pub mod check;
+pub mod query;
+pub mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::console::LogWriter;
+
+/// An edge rollup engine: high-frequency ticks in over gRPC, exact bars out.
+#[derive(Debug, Parser)]
+#[command(name = "barline", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do; without a command it runs topologies/quickstart.yaml.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  barline                                          run topologies/quickstart.yaml
+  barline run topologies/edge.yaml --set aggregate.instances=4
+  barline check topologies/*.yaml                  every error at once, and the resolved plan
+  barline query bars market_ticks symbol=AAPL --from -5m
+
+Log level: BARLINE_LOG=debug (default info; per module: info,barline::runtime=debug).
+
+Exit codes: 0 done; 1 it ran and something went wrong; 2 the command line, a topology or a spec is
+wrong; 3 it could not start (port taken, data directory in use).";
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a topology until Ctrl-C or SIGTERM, then drain.
+    Run(run::RunArgs),
+    /// Check topologies: every error at once with its place and remedy, and the resolved plan.
+    Check(check::CheckArgs),
+    /// Draw a topology as Mermaid or DOT.
+    Graph(check::GraphArgs),
+    /// Work with series specs.
+    Spec {
+        /// What to do.
+        #[command(subcommand)]
+        command: SpecCommand,
+    },
+    /// Ask a running barline for bars, ticks, series or the ledger.
+    Query(query::QueryArgs),
+    /// Print the version.
+    Version,
+}
+
+/// The commands on specs.
+#[derive(Debug, Subcommand)]
+pub enum SpecCommand {
+    /// Check spec files: every error at once with its place and remedy.
+    Check {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// How a command ended.
+pub type Exit = Result<(), Failure>;
+
+/// Why a command failed: what to print and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    /// Printed to stderr as it is.
+    pub message: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+impl Failure {
+    /// It ran and something went wrong.
+    pub fn ran(message: impl std::fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 1 }
+    }
+
+    /// What was written is wrong.
+    pub fn input(message: impl std::fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 2 }
+    }
+
+    /// It could not start.
+    pub fn start(message: impl std::fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 3 }
+    }
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.log_format);
+    let exit = match cli.command.unwrap_or_else(|| Command::Run(run::RunArgs::default())) {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Graph(args) => check::graph(&args),
+        Command::Spec { command: SpecCommand::Check { files } } => check::specs(&files),
+        Command::Query(args) => query_blocking(args),
+        Command::Version => {
+            println!("barline {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    };
+    match exit {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{}", failure.message.trim_end());
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn query_blocking(args: query::QueryArgs) -> Exit {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::start)?;
+    runtime.block_on(query::run(args))
+}
+
+fn start_log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BARLINE_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // Colours only where nobody has to parse them.
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(LogWriter::default);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

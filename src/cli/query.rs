@@ -1,0 +1,358 @@
+//! `barline query`: asks a running barline over `barline.v1`.
+
+mod rows;
+mod sheet;
+
+use std::future::Future;
+
+use barline_proto::barline::barline_client::BarlineClient;
+use barline_proto::barline::{
+    GetLedgerRequest, ListDimensionValuesRequest, ListSeriesRequest, Match, QueryBarsRequest, QueryTicksRequest,
+};
+use barline_proto::tikr::tikr_client::TikrClient;
+use barline_proto::tikr::{Empty, SeriesInfo};
+use clap::{Args, Subcommand, ValueEnum};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+
+use super::{Exit, Failure};
+use crate::runtime::{Clock, SystemClock};
+use crate::serve::read::select;
+use crate::serve::when;
+use rows::Names;
+use sheet::Sheet;
+
+/// The largest chunk taken.
+const MAX_MESSAGE: usize = 64 << 20;
+
+const EXAMPLES: &str = "\
+Examples:
+  barline query bars market_ticks symbol=AAPL --from -5m
+  barline query bars market_ticks 'symbol=*' --granularity 1m --limit 20 --format csv
+  barline query ticks market_ticks symbol=AAPL --from 2026-01-31T12:00:00Z --to 2026-01-31T12:00:01Z
+  barline query ticks market_ticks --late --limit 0 --format json
+  barline query series                              the specs
+  barline query series market_ticks                 the series of one
+  barline query values market_ticks symbol
+  barline query ledger";
+
+/// The arguments of `barline query`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct QueryArgs {
+    /// What to ask for.
+    #[command(subcommand)]
+    pub what: What,
+    /// Where barline's gRPC port is.
+    #[arg(long, global = true, env = "BARLINE_ADDR", default_value = "http://127.0.0.1:9876", value_name = "URL")]
+    pub addr: String,
+    /// How the answer looks.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// How an answer looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns, for people.
+    Table,
+    /// One array of objects, as the HTTP API gives them.
+    Json,
+    /// A header and one line per row; what has no column is in the last, `extra`.
+    Csv,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// Stored bars, by series and window start.
+    #[command(after_help = EXAMPLES)]
+    Bars {
+        /// Which series.
+        #[command(flatten)]
+        series: SeriesArgs,
+        /// The time range.
+        #[command(flatten)]
+        range: RangeArgs,
+        /// The window length as written in the spec [default: the finest].
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "SPAN")]
+        granularity: String,
+    },
+    /// Raw ticks, by timestamp, sequence and arrival.
+    #[command(after_help = EXAMPLES)]
+    Ticks {
+        /// Which series.
+        #[command(flatten)]
+        series: SeriesArgs,
+        /// The time range.
+        #[command(flatten)]
+        range: RangeArgs,
+        /// The late ticks kept aside under `late: side_output`.
+        #[arg(long)]
+        late: bool,
+    },
+    /// The series of a spec; without one, the specs.
+    #[command(after_help = EXAMPLES)]
+    Series {
+        /// The spec.
+        spec: Option<String>,
+        /// Dimensions the series must have: NAME=VALUE, VALUE may be * for any.
+        matches: Vec<String>,
+        /// Only series that have no other dimensions.
+        #[arg(long)]
+        exact: bool,
+        /// The most rows; 0 for all.
+        #[arg(long, default_value_t = 1000)]
+        limit: u64,
+    },
+    /// The distinct values of a dimension, ascending.
+    #[command(after_help = EXAMPLES)]
+    Values {
+        /// The spec.
+        spec: String,
+        /// The dimension.
+        dimension: String,
+        /// Dimensions the series must have: NAME=VALUE, VALUE may be * for any.
+        matches: Vec<String>,
+        /// The most values; 0 for as many as the server gives at once.
+        #[arg(long, default_value_t = 1000)]
+        limit: u64,
+    },
+    /// Ticks received against ticks found in bars, per spec.
+    #[command(after_help = EXAMPLES)]
+    Ledger {
+        /// Only this spec.
+        spec: Option<String>,
+    },
+}
+
+/// Which series.
+#[derive(Debug, Args)]
+pub struct SeriesArgs {
+    /// The spec.
+    pub spec: String,
+    /// Dimensions the series must have: NAME=VALUE, VALUE may be * for any.
+    pub matches: Vec<String>,
+    /// Only series that have no other dimensions.
+    #[arg(long)]
+    pub exact: bool,
+}
+
+/// Which time range, and how much of it.
+#[derive(Debug, Args)]
+pub struct RangeArgs {
+    /// The start: RFC 3339, nanoseconds since 1970, `now`, or a span before now as in -5m.
+    #[arg(long, allow_hyphen_values = true, value_name = "TIME")]
+    pub from: Option<String>,
+    /// The end, exclusive.
+    #[arg(long, allow_hyphen_values = true, value_name = "TIME")]
+    pub to: Option<String>,
+    /// The most rows; 0 for all.
+    #[arg(long, default_value_t = 1000)]
+    pub limit: u64,
+}
+
+/// Asks, and prints the answer to stdout.
+///
+/// # Errors
+/// The arguments make no sense to the server (exit code 2), nobody listens at the address (3), or the query fails (1).
+pub async fn run(args: QueryArgs) -> Exit {
+    let client = Client::connect(&args.addr).await?;
+    let sheet = Sheet::new(args.format, std::io::stdout().lock());
+    match args.what {
+        What::Bars { series, range, granularity } => client.bars(series, range, granularity, sheet).await,
+        What::Ticks { series, range, late } => client.ticks(series, range, late, sheet).await,
+        What::Series { spec: Some(spec), matches, exact, limit } => {
+            client.series(SeriesArgs { spec, matches, exact }, limit, sheet).await
+        }
+        What::Series { spec: None, .. } => client.specs(sheet).await,
+        What::Values { spec, dimension, matches, limit } => {
+            client.values(SeriesArgs { spec, matches, exact: false }, dimension, limit, sheet).await
+        }
+        What::Ledger { spec } => client.ledger(spec.unwrap_or_default(), sheet).await,
+    }
+}
+
+type Out = std::io::StdoutLock<'static>;
+
+/// A connection to a running barline.
+struct Client {
+    channel: Channel,
+    addr: String,
+}
+
+impl Client {
+    async fn connect(addr: &str) -> Result<Self, Failure> {
+        let addr = if addr.contains("://") { addr.to_owned() } else { format!("http://{addr}") };
+        let bad = |error| Failure::input(format!("--addr {addr:?} is no address such as http://127.0.0.1:9876: {error}"));
+        let endpoint = Endpoint::from_shared(addr.clone()).map_err(bad)?;
+        let endpoint = endpoint.connect_timeout(std::time::Duration::from_secs(5)).tcp_nodelay(true);
+        let nobody = |error: tonic::transport::Error| {
+            let cause = root(&error);
+            Failure::start(format!("nobody answers at {addr} ({cause}); start barline, or say where it is with --addr"))
+        };
+        let channel = endpoint.connect().await.map_err(nobody)?;
+        Ok(Self { channel, addr })
+    }
+
+    async fn bars(&self, series: SeriesArgs, range: RangeArgs, granularity: String, mut sheet: Sheet<Out>) -> Exit {
+        let names = self.names(&series.spec).await?;
+        let (start_ns, end_ns) = range.bounds()?;
+        let (r#match, spec, limit) = (series.matching()?, series.spec, one_more(range.limit));
+        let request = QueryBarsRequest { spec, r#match, start_ns, end_ns, granularity, limit };
+        let mut chunks = self.ask(self.client().query_bars(request)).await?;
+        let mut left = Left::new(range.limit);
+        while let Some(chunk) = self.next(&mut chunks).await? {
+            left.take(chunk.bars, |bar| rows::bar(&bar, &names, &mut sheet))?;
+            sheet.flush()?;
+        }
+        left.end(sheet)
+    }
+
+    async fn ticks(&self, series: SeriesArgs, range: RangeArgs, late: bool, mut sheet: Sheet<Out>) -> Exit {
+        let names = self.names(&series.spec).await?;
+        let (start_ns, end_ns) = range.bounds()?;
+        let (r#match, spec, limit) = (series.matching()?, series.spec, one_more(range.limit));
+        let request = QueryTicksRequest { spec, r#match, start_ns, end_ns, limit, late };
+        let mut chunks = self.ask(self.client().query_ticks(request)).await?;
+        let mut left = Left::new(range.limit);
+        while let Some(chunk) = self.next(&mut chunks).await? {
+            left.take(chunk.ticks, |tick| rows::tick(&tick, &names, &mut sheet))?;
+            sheet.flush()?;
+        }
+        left.end(sheet)
+    }
+
+    async fn series(&self, series: SeriesArgs, limit: u64, mut sheet: Sheet<Out>) -> Exit {
+        let names = self.names(&series.spec).await?;
+        let (r#match, spec) = (series.matching()?, series.spec);
+        let request = ListSeriesRequest { spec, r#match, limit: one_more(limit) };
+        let mut chunks = self.ask(self.client().list_series(request)).await?;
+        let mut left = Left::new(limit);
+        while let Some(chunk) = self.next(&mut chunks).await? {
+            left.take(chunk.series, |series| rows::series(&series, &names, &mut sheet))?;
+            sheet.flush()?;
+        }
+        left.end(sheet)
+    }
+
+    async fn specs(&self, mut sheet: Sheet<Out>) -> Exit {
+        for info in self.infos().await? {
+            rows::spec(&info, &mut sheet)?;
+        }
+        sheet.end()
+    }
+
+    async fn values(&self, series: SeriesArgs, dimension: String, limit: u64, mut sheet: Sheet<Out>) -> Exit {
+        let (r#match, spec) = (series.matching()?, series.spec);
+        let request = ListDimensionValuesRequest { spec, dimension: dimension.clone(), r#match, limit };
+        let found = self.ask(self.client().list_dimension_values(request)).await?;
+        for value in &found.values {
+            rows::value(&dimension, value, &mut sheet)?;
+        }
+        if found.truncated {
+            eprintln!("there are more values; raise --limit or match fewer series");
+        }
+        sheet.end()
+    }
+
+    async fn ledger(&self, spec: String, mut sheet: Sheet<Out>) -> Exit {
+        for spec in self.ask(self.client().get_ledger(GetLedgerRequest { spec })).await?.specs {
+            rows::ledger(&spec, &mut sheet)?;
+        }
+        sheet.end()
+    }
+
+    fn client(&self) -> BarlineClient<Channel> {
+        BarlineClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    /// The specs this server has, with their dimensions and metrics in the file's order.
+    async fn infos(&self) -> Result<Vec<SeriesInfo>, Failure> {
+        Ok(self.ask(TikrClient::new(self.channel.clone()).list_series(Empty {})).await?.series)
+    }
+
+    async fn names(&self, spec: &str) -> Result<Names, Failure> {
+        let info = self.infos().await?.into_iter().find(|info| info.name == spec);
+        Ok(Names::of(info.unwrap_or_default()))
+    }
+
+    async fn ask<T>(&self, call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Failure> {
+        call.await.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    async fn next<T>(&self, chunks: &mut Streaming<T>) -> Result<Option<T>, Failure> {
+        chunks.message().await.map_err(|status| self.failure(&status))
+    }
+
+    fn failure(&self, status: &Status) -> Failure {
+        match status.code() {
+            Code::InvalidArgument | Code::NotFound | Code::OutOfRange => Failure::input(status.message()),
+            Code::Unimplemented => Failure::ran(format!("{} does not speak barline.v1", self.addr)),
+            code => Failure::ran(format!("{}: {code}: {}", self.addr, status.message())),
+        }
+    }
+}
+
+impl SeriesArgs {
+    fn matching(&self) -> Result<Option<Match>, Failure> {
+        let pairs: Result<_, _> = self.matches.iter().map(|text| select::pair(text)).collect();
+        Ok(Some(Match { dimensions: pairs.map_err(Failure::input)?, exact: self.exact }))
+    }
+}
+
+impl RangeArgs {
+    /// The ends of the range in nanoseconds, 0 where it is open.
+    fn bounds(&self) -> Result<(i64, i64), Failure> {
+        let now = SystemClock.now();
+        let read = |name: &str, text: &Option<String>| match text {
+            None => Ok(0),
+            Some(text) => when::parse(text, now).map_err(|error| Failure::input(format!("--{name}: {error}"))),
+        };
+        Ok((read("from", &self.from)?, read("to", &self.to)?))
+    }
+}
+
+/// Rows still to print. One more than wanted is asked for, so that it is known whether there are more.
+struct Left {
+    limit: u64,
+    left: u64,
+    is_cut: bool,
+}
+
+impl Left {
+    fn new(limit: u64) -> Self {
+        Self { limit, left: if limit == 0 { u64::MAX } else { limit }, is_cut: false }
+    }
+
+    fn take<T>(&mut self, rows: Vec<T>, mut print: impl FnMut(T) -> Exit) -> Exit {
+        for row in rows {
+            if self.left == 0 {
+                self.is_cut = true;
+                break;
+            }
+            self.left -= 1;
+            print(row)?;
+        }
+        Ok(())
+    }
+
+    fn end(self, sheet: Sheet<Out>) -> Exit {
+        if self.is_cut {
+            eprintln!("there are more than {} rows; narrow the range or raise --limit (0 for all)", self.limit);
+        }
+        sheet.end()
+    }
+}
+
+fn one_more(limit: u64) -> u64 {
+    if limit == 0 { 0 } else { limit.saturating_add(1) }
+}
+
+/// The innermost cause: what the operating system said.
+fn root(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => root(source),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,124 @@
+//! What the server answers, as rows of cells and as JSON.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use barline_proto::barline::{Bar, Series, SpecLedger, Tick, Value};
+use barline_proto::tikr::SeriesInfo;
+use serde_json::json;
+
+use super::sheet::{Cell, Section, Sheet};
+use crate::cli::Exit;
+use crate::serve::json::{BarJson, TickJson, dimensions, numbers};
+use crate::serve::when::rfc3339;
+
+/// Declared names in the spec file's order, which is the order of the columns.
+pub struct Names {
+    dimensions: Vec<String>,
+    metrics: Vec<String>,
+}
+
+impl Names {
+    /// The names a spec declares.
+    pub fn of(info: SeriesInfo) -> Self {
+        Self { dimensions: info.dimensions, metrics: info.metrics }
+    }
+
+    fn who(&self, series: &HashMap<String, String>) -> Vec<Cell> {
+        let pairs = in_order(dimensions(series).into_iter(), &self.dimensions);
+        pairs.into_iter().map(|(name, value)| Cell::text(Section::Who, name, value)).collect()
+    }
+
+    fn what(&self, values: &HashMap<String, Value>) -> Vec<Cell> {
+        let pairs = in_order(numbers(values).into_iter(), &self.metrics);
+        pairs.into_iter().map(|(name, number)| Cell::number(Section::What, name, number)).collect()
+    }
+}
+
+/// A bar.
+pub fn bar<W: Write>(bar: &Bar, names: &Names, sheet: &mut Sheet<W>) -> Exit {
+    let mut cells = vec![Cell::text(Section::When, "start", rfc3339(bar.start_ns))];
+    cells.extend(names.who(&bar.dimensions));
+    cells.extend(names.what(&bar.metrics));
+    cells.extend([
+        Cell::number(Section::Rest, "ticks", bar.tick_count),
+        Cell::number(Section::Rest, "late", bar.late_count),
+        Cell::number(Section::Rest, "revision", bar.revision),
+        Cell::text(Section::Rest, "flags", flags(bar)),
+    ]);
+    sheet.add(&BarJson::from(bar), cells)
+}
+
+/// A tick.
+pub fn tick<W: Write>(tick: &Tick, names: &Names, sheet: &mut Sheet<W>) -> Exit {
+    let mut cells = vec![Cell::text(Section::When, "timestamp", rfc3339(tick.timestamp_ns))];
+    cells.extend(names.who(&tick.dimensions));
+    cells.extend(names.what(&tick.fields));
+    cells.push(Cell::number(Section::Rest, "sequence", tick.sequence));
+    sheet.add(&TickJson::from(tick), cells)
+}
+
+/// A series.
+pub fn series<W: Write>(series: &Series, names: &Names, sheet: &mut Sheet<W>) -> Exit {
+    sheet.add(&dimensions(&series.dimensions), names.who(&series.dimensions))
+}
+
+/// A spec.
+pub fn spec<W: Write>(info: &SeriesInfo, sheet: &mut Sheet<W>) -> Exit {
+    let json = json!({
+        "spec": info.name, "rollup": info.rollup, "dimensions": info.dimensions, "metrics": info.metrics,
+    });
+    let cells = vec![
+        Cell::text(Section::Who, "spec", &info.name),
+        Cell::text(Section::Who, "rollup", &info.rollup),
+        Cell::text(Section::What, "dimensions", info.dimensions.join(", ")),
+        Cell::text(Section::What, "metrics", info.metrics.join(", ")),
+    ];
+    sheet.add(&json, cells)
+}
+
+/// A value of a dimension.
+pub fn value<W: Write>(dimension: &str, value: &str, sheet: &mut Sheet<W>) -> Exit {
+    sheet.add(&value, vec![Cell::text(Section::Who, dimension, value)])
+}
+
+/// The ledger of one spec.
+pub fn ledger<W: Write>(ledger: &SpecLedger, sheet: &mut Sheet<W>) -> Exit {
+    let json = json!({
+        "spec": ledger.spec, "received": ledger.received, "accepted": ledger.accepted, "rejected": ledger.rejected,
+        "duplicate": ledger.duplicate, "in_bars": ledger.in_bars, "open": ledger.open,
+        "in_flight": ledger.in_flight, "dropped": ledger.dropped,
+    });
+    let name = if ledger.spec.is_empty() { "(unknown)" } else { &ledger.spec };
+    let count = |name, number| Cell::number(Section::What, name, number);
+    let cells = vec![
+        Cell::text(Section::Who, "spec", name),
+        count("received", ledger.received),
+        count("accepted", ledger.accepted),
+        count("duplicate", ledger.duplicate),
+        count("in_bars", ledger.in_bars),
+        count("open", ledger.open),
+        Cell::number(Section::What, "in_flight", ledger.in_flight),
+        Cell::text(Section::Rest, "rejected", reasons(&ledger.rejected)),
+        Cell::text(Section::Rest, "dropped", reasons(&ledger.dropped)),
+    ];
+    sheet.add(&json, cells)
+}
+
+fn flags(bar: &Bar) -> String {
+    let flags = [(bar.partial, "partial"), (bar.overflow, "overflow")];
+    flags.iter().filter(|(is_set, _)| *is_set).map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
+}
+
+fn reasons(counts: &HashMap<String, u64>) -> String {
+    let mut counts: Vec<String> = counts.iter().map(|(reason, count)| format!("{reason}={count}")).collect();
+    counts.sort_unstable();
+    counts.join(" ")
+}
+
+/// Pairs in the order of `names`, those not named last.
+fn in_order<'a, T>(pairs: impl Iterator<Item = (&'a str, T)>, names: &[String]) -> Vec<(&'a str, T)> {
+    let mut pairs: Vec<_> = pairs.collect();
+    pairs.sort_by_key(|(name, _)| names.iter().position(|known| known == name).unwrap_or(usize::MAX));
+    pairs
+}

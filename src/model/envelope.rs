@@ -1,0 +1,45 @@
+//! What travels in a lane: data, and signals in the same order as the data.
+
+use std::sync::Arc;
+
+use super::{BarBatch, TickSlice};
+
+/// One message in a lane.
+#[derive(Debug, Clone)]
+pub enum Envelope {
+    /// Ticks, shared by everyone they are sent to.
+    Ticks(TickSlice),
+    /// Bars, shared by everyone they are sent to.
+    Bars(Arc<BarBatch>),
+    /// A signal about the data before it.
+    Signal(Signal),
+}
+
+/// Something said about the data before it in the lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// The bars before this one cover the journal up to here.
+    Checkpoint(Checkpoint),
+    /// Nothing follows: the sender has ended in order.
+    End,
+}
+
+/// From where one aggregator instance must replay the journal to rebuild its open windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The aggregator instance.
+    pub instance: u16,
+    /// Ticks of this instance's series that arrived before this offset are in bars already.
+    pub replay_from: u64,
+}
+
+impl Envelope {
+    /// Rows it holds: ticks or bars; 0 for a signal.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Ticks(slice) => slice.len(),
+            Self::Bars(bars) => bars.len(),
+            Self::Signal(_) => 0,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What the stages of one process share: specs, store, catalog, ledger, clock and the live feed of bars.
+
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use super::chaos::Chaos;
+use super::clock::Clock;
+use crate::catalog::Catalog;
+use crate::model::{BarBatch, Ledger, SeriesId, SpecId, TimeNs};
+use crate::spec::Specs;
+use crate::store::{Store, StoreBatch, StoreError};
+
+/// Shared by every stage; cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The series specs.
+    pub specs: Arc<Specs>,
+    /// Series and their numbers.
+    pub catalog: Arc<Catalog>,
+    /// What is kept.
+    pub store: Store,
+    /// What is counted.
+    pub ledger: Arc<Ledger>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Bars as they are stored.
+    pub feed: BarFeed,
+    /// gRPC services served beside ingest: queries, health, reflection.
+    pub routes: axum::Router,
+    /// Whether the topology has a `journal` stage: then what a restarted stage lost can be replayed.
+    pub journaled: bool,
+    /// Where the journal ended when the process started: what is below is replayed, what is above is sent.
+    pub recovered_to: u64,
+    /// Who breaks things, in simulations.
+    pub chaos: Option<Arc<dyn Chaos>>,
+}
+
+/// Series that a commit makes durable: per spec, all numbers below this.
+pub type NewSeries = Vec<(SpecId, u32)>;
+
+impl Context {
+    /// Adds every series that is not durable yet to `batch`, so that no number is stored before the key it stands for.
+    pub fn add_new_series(&self, batch: &mut StoreBatch) -> Result<NewSeries, StoreError> {
+        let mut added = NewSeries::new();
+        for spec in self.specs.iter() {
+            let new = self.catalog.unpersisted(spec.id);
+            if new.is_empty() {
+                continue;
+            }
+            for id in new.clone() {
+                batch.put_series(spec.id, SeriesId(id), &self.catalog.key(spec.id, SeriesId(id)));
+            }
+            added.push((spec.id, new.end));
+        }
+        Ok(added)
+    }
+
+    /// Notes that what [`Context::add_new_series`] added is durable.
+    pub fn mark_persisted(&self, series: &NewSeries) {
+        for (spec, end) in series {
+            self.catalog.mark_persisted(*spec, *end);
+        }
+    }
+}
+
+impl Context {
+    /// Answers, for a series and the start of one of its finest windows of `spec`, up to which arrival number the stored
+    /// bar holds the window's ticks. A bar that cannot be read counts as missing: then its ticks are counted again from
+    /// the journal.
+    pub fn covered(&self, spec: SpecId) -> Box<dyn FnMut(SeriesId, TimeNs) -> Option<u64> + Send> {
+        let store = self.store.clone();
+        Box::new(move |series, start| match store.bar(spec, 0, series, start) {
+            Ok(bar) => bar.map(|(head, _)| head.covers),
+            Err(error) => {
+                tracing::error!("a stored bar cannot be read during replay: {error}");
+                None
+            }
+        })
+    }
+}
+
+/// Bars as they are stored, for whoever listens. A listener that reads too slowly misses some and is told how many.
+#[derive(Debug, Clone)]
+pub struct BarFeed(broadcast::Sender<Arc<BarBatch>>);
+
+/// Batches a slow listener may be behind before it misses some.
+const FEED_CAPACITY: usize = 256;
+
+impl BarFeed {
+    /// A feed nobody listens to yet.
+    pub fn new() -> Self {
+        Self(broadcast::Sender::new(FEED_CAPACITY))
+    }
+
+    /// Gives stored bars to every listener.
+    pub fn publish(&self, bars: &Arc<BarBatch>) {
+        // Nobody listening is fine.
+        let _ = self.0.send(bars.clone());
+    }
+
+    /// Listens from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<BarBatch>> {
+        self.0.subscribe()
+    }
+}
+
+impl Default for BarFeed {
+    fn default() -> Self {
+        Self::new()
+    }
+}

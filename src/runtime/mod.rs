@@ -1,0 +1,30 @@
+//! L3: the shell around the stages. Waiting, sending, counting, time and failure live here, once.
+//!
+//! Read in this order: [`stage`] and [`source`] (what a stage is), [`lane`], [`mailbox`] and [`outlet`] (how
+//! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside), [`actor`] (the one
+//! actor that hosts every stage), [`launch`] (a plan becomes running actors), [`drain`] (how they end), [`sim`]
+//! (all of it on one paused thread).
+
+pub mod actor;
+pub mod chaos;
+pub mod clock;
+pub mod context;
+pub mod drain;
+pub mod lane;
+pub mod launch;
+pub mod mailbox;
+pub mod meter;
+pub mod outlet;
+pub mod sim;
+pub mod source;
+pub mod stage;
+
+pub use chaos::{Act, Chaos, Moment};
+pub use clock::{Clock, SystemClock, VirtualClock};
+pub use context::{BarFeed, Context};
+pub use drain::{DrainReport, Exit};
+pub use launch::{Built, Placement, Running, launch};
+pub use meter::{InstanceState, Meter};
+pub use outlet::SourceOutlet;
+pub use source::{Source, SourceContext};
+pub use stage::{Output, Severity, Stage, StageError, StageFactory, Start};

@@ -1,0 +1,24 @@
+//! L4: what can be asked: queries over the store by gRPC (`tikr.v1`, `barline.v1`) and HTTP.
+//!
+//! Read in this order: [`served`] (what it is answered from), [`read`] (what is read, the same for every protocol),
+//! then the protocols: [`tikr`], [`barline`] with [`live`] and [`health`], put together by [`grpc`]; [`http`] with
+//! [`params`], [`document`] and [`json`]. [`convert`] and [`chunks`] make messages of rows, [`when`] reads times people write.
+
+pub mod barline;
+pub mod chunks;
+pub mod convert;
+pub mod document;
+pub mod grpc;
+pub mod health;
+pub mod http;
+pub mod json;
+pub mod live;
+pub mod params;
+pub mod read;
+pub mod served;
+pub mod tikr;
+pub mod when;
+
+pub use grpc::grpc;
+pub use http::http;
+pub use served::{MAX_SCANS, Served};

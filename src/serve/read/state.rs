@@ -1,0 +1,142 @@
+//! The ledger and the running topology as plain, serialisable rows.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::ReadError;
+use super::select;
+use crate::model::{LedgerSnapshot, Reason};
+use crate::runtime::Meter;
+use crate::serve::Served;
+
+/// The ledger of one spec.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// The spec; empty for ticks that named none of this server's.
+    pub spec: String,
+    /// `accepted + rejected + duplicate`.
+    pub received: u64,
+    /// Ticks taken.
+    pub accepted: u64,
+    /// Ticks refused, by reason.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Ticks of batches already taken before.
+    pub duplicate: u64,
+    /// Ticks in stored bars of the finest granularity.
+    pub in_bars: u64,
+    /// Ticks in open windows.
+    pub open: u64,
+    /// Ticks on their way: what is left of `accepted`. 0 at rest.
+    pub in_flight: i64,
+    /// Ticks taken and then given up, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+}
+
+/// The running topology.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct TopologyRow {
+    /// Its name.
+    pub name: String,
+    /// Its stages, upstream first.
+    pub stages: Vec<StageRow>,
+}
+
+/// One stage.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct StageRow {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// The stages it takes from.
+    pub from: Vec<String>,
+    /// Its instances; none before the launch.
+    pub instances: Vec<InstanceRow>,
+}
+
+/// One instance of a stage: its counters since the launch, times in nanoseconds.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct InstanceRow {
+    pub instance: u16,
+    pub state: &'static str,
+    pub last_error: Option<String>,
+    pub mailbox_depth: u64,
+    pub mailbox_capacity: u64,
+    pub batches_in: u64,
+    pub rows_in: u64,
+    pub batches_out: u64,
+    pub rows_out: u64,
+    pub busy_ns: u64,
+    pub backpressured_ns: u64,
+    pub restarts: u64,
+    pub poisoned: u64,
+}
+
+/// The ledger of `spec`, or of all specs where it is empty; then also of ticks that named none, if there were any.
+///
+/// # Errors
+/// There is no such spec.
+pub fn ledger(served: &Served, spec: &str) -> Result<Vec<LedgerRow>, ReadError> {
+    let (specs, ledger) = (&served.context.specs, &served.context.ledger);
+    if !spec.is_empty() {
+        let spec = select::spec(specs, spec)?;
+        return Ok(vec![LedgerRow::new(&spec.name, ledger.spec(spec.id).snapshot())]);
+    }
+    let mut rows: Vec<_> = specs.iter().map(|s| LedgerRow::new(&s.name, ledger.spec(s.id).snapshot())).collect();
+    let unknown = LedgerRow::new("", ledger.unknown().snapshot());
+    rows.extend(Some(unknown).filter(|row| row.received > 0));
+    Ok(rows)
+}
+
+/// The running topology.
+pub fn topology(served: &Served) -> TopologyRow {
+    let plan = &served.plan;
+    let name = |index: &usize| plan.stages.get(*index).map(|stage| stage.name.clone());
+    let stage = |stage: &crate::topology::StagePlan| StageRow {
+        name: stage.name.clone(),
+        kind: stage.kind.name.to_owned(),
+        from: stage.from.iter().filter_map(name).collect(),
+        instances: served.meters().iter().filter(|m| m.stage == stage.name).map(|m| InstanceRow::new(m)).collect(),
+    };
+    TopologyRow { name: plan.name.clone(), stages: plan.stages.iter().map(stage).collect() }
+}
+
+impl LedgerRow {
+    fn new(spec: &str, counts: LedgerSnapshot) -> Self {
+        let named = |reasons: &[(Reason, u64)]| reasons.iter().map(|(reason, n)| (reason.name(), *n)).collect();
+        Self {
+            spec: spec.to_owned(),
+            received: counts.received(),
+            accepted: counts.accepted,
+            rejected: named(&counts.rejected),
+            duplicate: counts.duplicate,
+            in_bars: counts.in_bars,
+            // Read while others count, so it may be off by a batch for a moment, but it never is below zero.
+            open: u64::try_from(counts.open).unwrap_or(0),
+            in_flight: counts.in_flight(),
+            dropped: named(&counts.dropped),
+        }
+    }
+}
+
+impl InstanceRow {
+    fn new(meter: &Meter) -> Self {
+        Self {
+            instance: meter.instance,
+            state: meter.state().name(),
+            last_error: meter.last_error(),
+            mailbox_depth: meter.depth(),
+            mailbox_capacity: meter.capacity(),
+            batches_in: meter.batches_in.get(),
+            rows_in: meter.rows_in.get(),
+            batches_out: meter.batches_out.get(),
+            rows_out: meter.rows_out.get(),
+            busy_ns: meter.busy_ns.get(),
+            backpressured_ns: meter.backpressured_ns.get(),
+            restarts: meter.restarts.get(),
+            poisoned: meter.poisoned.get(),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What every query is answered from, and what bounds them all together.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::TimeNs;
+use crate::model::time::SECOND;
+use crate::runtime::{Context, InstanceState, Meter};
+use crate::topology::Plan;
+
+/// The most scans at once, over gRPC and HTTP together. Each holds at most a few tens of megabytes and one thread
+/// while its client reads.
+pub const MAX_SCANS: usize = 32;
+
+/// What queries are answered from.
+pub struct Served {
+    /// What the stages share: specs, catalog, store, ledger, feed, clock.
+    pub context: Context,
+    /// What runs.
+    pub plan: Arc<Plan>,
+    /// The counters of every instance, once the topology is launched.
+    pub meters: Arc<OnceLock<Vec<Arc<Meter>>>>,
+    /// When the process started.
+    pub started: TimeNs,
+    pub(super) scans: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl Served {
+    /// What a process serves that `started` then; `meters` are filled in when it is launched.
+    pub fn new(
+        context: Context,
+        plan: Arc<Plan>,
+        meters: Arc<OnceLock<Vec<Arc<Meter>>>>,
+        started: TimeNs,
+    ) -> Arc<Self> {
+        let (scans, stop) = (Arc::new(Semaphore::new(MAX_SCANS)), CancellationToken::new());
+        Arc::new(Self { context, plan, meters, started, scans, stop })
+    }
+
+    /// Ends every live subscription and makes health checks say that nothing is served any more. To be called when
+    /// the topology begins to stop, so that open streams hold nothing up.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Cancelled by [`Served::stop`].
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Whole seconds since the start.
+    pub fn uptime_seconds(&self) -> u64 {
+        let span = self.context.clock.now().saturating_sub(self.started);
+        u64::try_from(span / SECOND).unwrap_or(0)
+    }
+
+    /// The counters of every instance; empty before the launch.
+    pub fn meters(&self) -> &[Arc<Meter>] {
+        self.meters.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Why the topology is not at work, one line each; empty when every instance is running.
+    pub fn unready(&self) -> Vec<String> {
+        if self.stop.is_cancelled() {
+            return vec!["the topology is stopping".to_owned()];
+        }
+        if self.meters.get().is_none() {
+            return vec!["the topology is not launched yet".to_owned()];
+        }
+        let idle = self.meters().iter().filter(|meter| meter.state() != InstanceState::Running);
+        idle.map(|meter| reason(meter)).collect()
+    }
+}
+
+/// What keeps an instance from being at work.
+fn reason(meter: &Meter) -> String {
+    let (stage, instance, state) = (&meter.stage, meter.instance, meter.state().name());
+    match meter.last_error() {
+        Some(error) => format!("stage {stage} instance {instance} is {state}: {error}"),
+        None => format!("stage {stage} instance {instance} is {state}"),
+    }
+}

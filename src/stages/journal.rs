@@ -1,0 +1,218 @@
+//! `journal`: appends every batch as a compressed columnar block, commits in groups, acknowledges, and passes on
+//! what is durable.
+//!
+//! A commit happens when the oldest waiting batch has waited `commit.every`, or when `commit.bytes` have gathered.
+//! Batches wait as inputs held back: if the stage is restarted the shell hands them to it again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::codec::block;
+use crate::model::time::{MILLISECOND, SECOND};
+use crate::model::{Envelope, TickBatch, TickSlice, TimeNs};
+use crate::runtime::{Built, Context, Output, Stage, StageError, StageFactory};
+use crate::spec::units::{ByteSize, DurationText};
+use crate::store::{BlockFacts, Durability, StoreError};
+use crate::topology::{Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
+
+/// The kind's row in the topology's table.
+pub const KIND: Kind = Kind {
+    name: "journal",
+    summary: "appends ticks to disk, acknowledges them and passes on what is durable",
+    role: Role::Worker,
+    takes: Some(Flow::Ticks),
+    gives: Some(Flow::Ticks),
+    max_instances: 1,
+    unique: true,
+    parse: parse_config::<Config>,
+};
+
+/// The stage's `config`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// When to commit.
+    pub commit: Commit,
+    /// What a commit, and so an acknowledgement, means.
+    pub sync: Sync,
+}
+
+/// When to commit.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Commit {
+    /// The longest a batch waits.
+    pub every: DurationText,
+    /// The most bytes of compressed blocks that wait.
+    pub bytes: ByteSize,
+}
+
+/// What a commit means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sync {
+    /// Synced to the device: an acknowledged tick survives loss of power.
+    Always,
+    /// Handed to the operating system, and synced once a second: loss of power may cost the last second.
+    Interval,
+    /// Handed to the operating system: an acknowledged tick survives the death of the process only.
+    Never,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { commit: Commit::default(), sync: Sync::Always }
+    }
+}
+
+impl Default for Commit {
+    fn default() -> Self {
+        Self { every: DurationText(5 * MILLISECOND), bytes: ByteSize(4 << 20) }
+    }
+}
+
+impl StageConfig for Config {
+    fn facts(&self) -> Facts {
+        // Until the commit the batches themselves are held too: about six times their compressed size.
+        Facts { memory: self.commit.bytes.0 * 7, ..Facts::default() }
+    }
+}
+
+/// Makes the stage.
+pub fn build(context: &Context, _plan: &Plan, stage: &StagePlan) -> Result<Built, StageError> {
+    let config: Arc<Config> = super::config_of(stage)?;
+    let context = context.clone();
+    Ok(Built::Worker(Box::new(move || factory(context.clone(), config.clone()))))
+}
+
+fn factory(context: Context, config: Arc<Config>) -> StageFactory {
+    let committed = Arc::new(Mutex::new(Vec::new()));
+    Box::new(move |start| {
+        Ok(Box::new(Journal {
+            next_offset: context.store.journal_end(),
+            context: context.clone(),
+            config: config.clone(),
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            due: None,
+            synced_at: start.now,
+            committed: committed.clone(),
+        }))
+    })
+}
+
+struct Journal {
+    context: Context,
+    config: Arc<Config>,
+    /// Batches of the next commit, numbered, with their blocks.
+    waiting: Vec<(TickSlice, BlockFacts, Bytes)>,
+    waiting_bytes: u64,
+    due: Option<TimeNs>,
+    synced_at: TimeNs,
+    next_offset: u64,
+    /// The batches of the last commit. It outlives the stage: batches that come again after a failure between
+    /// commit and sending are recognised by it and not written twice.
+    committed: Arc<Mutex<Vec<TickSlice>>>,
+}
+
+impl Stage for Journal {
+    fn handle(&mut self, input: Envelope, now: TimeNs, out: &mut Output) -> Result<(), StageError> {
+        let Envelope::Ticks(slice) = input else { return Ok(()) };
+        if let Some(slice) = self.already_committed(&slice.batch) {
+            pass_on(slice, out);
+            return Ok(());
+        }
+        self.append(slice, now);
+        if self.waiting_bytes >= self.config.commit.bytes.0 { self.commit(now, out) } else { Ok(()) }
+    }
+
+    fn wake(&mut self, now: TimeNs, out: &mut Output) -> Result<(), StageError> {
+        self.commit(now, out)
+    }
+
+    fn next_wake(&self) -> Option<TimeNs> {
+        self.due
+    }
+
+    fn held(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn finish(&mut self, now: TimeNs, out: &mut Output) -> Result<(), StageError> {
+        self.commit(now, out)
+    }
+}
+
+impl Journal {
+    /// Numbers and compresses a batch for the next commit; does nothing when a failed commit made the shell repeat
+    /// the call.
+    fn append(&mut self, slice: TickSlice, now: TimeNs) {
+        if self.waiting.last().is_some_and(|(last, ..)| Arc::ptr_eq(&last.batch, &slice.batch)) {
+            return;
+        }
+        let batch = slice.batch;
+        let spec = self.context.specs.get(batch.spec);
+        let block = Bytes::from(block::encode(&batch, spec, self.next_offset, now));
+        let facts = BlockFacts {
+            offset: self.next_offset,
+            rows: batch.len() as u32,
+            min_time: batch.timestamps.iter().copied().min().unwrap_or(now),
+            max_time: batch.timestamps.iter().copied().max().unwrap_or(now),
+            received_at: now,
+        };
+        self.next_offset += batch.len() as u64;
+        self.waiting_bytes += block.len() as u64;
+        self.due = self.due.or(Some(now + self.config.commit.every.0));
+        self.waiting.push((TickSlice::whole(batch, facts.offset), facts, block));
+    }
+
+    /// Makes everything that waits durable, acknowledges it and passes it on.
+    fn commit(&mut self, now: TimeNs, out: &mut Output) -> Result<(), StageError> {
+        let mut batch = self.context.store.batch();
+        let new_series = self.context.add_new_series(&mut batch).map_err(stage_error)?;
+        for (slice, facts, block) in &self.waiting {
+            batch.append(slice.batch.spec, *facts, block.clone());
+        }
+        let durability = self.durability(now);
+        batch.commit(durability).map_err(stage_error)?;
+        self.context.mark_persisted(&new_series);
+        if durability == Durability::Synced {
+            self.synced_at = now;
+        }
+        let done: Vec<_> = self.waiting.drain(..).map(|(slice, ..)| slice).collect();
+        self.waiting_bytes = 0;
+        self.due = None;
+        for slice in &done {
+            pass_on(slice.clone(), out);
+        }
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = done;
+        Ok(())
+    }
+
+    fn durability(&self, now: TimeNs) -> Durability {
+        match self.config.sync {
+            Sync::Always => Durability::Synced,
+            Sync::Interval if now - self.synced_at >= SECOND => Durability::Synced,
+            Sync::Interval | Sync::Never => Durability::Process,
+        }
+    }
+
+    fn already_committed(&self, batch: &Arc<TickBatch>) -> Option<TickSlice> {
+        let committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        committed.iter().find(|slice| Arc::ptr_eq(&slice.batch, batch)).cloned()
+    }
+}
+
+fn pass_on(slice: TickSlice, out: &mut Output) {
+    if let Some(receipt) = &slice.batch.receipt {
+        receipt.acknowledge();
+    }
+    out.emit(Envelope::Ticks(slice));
+}
+
+/// A full device may have room again later; anything else will not heal by itself.
+fn stage_error(error: StoreError) -> StageError {
+    if error.is_full() { StageError::transient(error) } else { StageError::fatal(error) }
+}

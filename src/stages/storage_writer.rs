@@ -1,0 +1,238 @@
+//! `storage_writer`: merges what the aggregators closed into the stored bars, numbers revisions, commits, and passes
+//! the whole bars on.
+//!
+//! Only windows at or below the highest start ever written for their series can be stored already; everything
+//! above that is written without looking.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Deserialize;
+
+use crate::codec::block;
+use crate::model::{BarBatch, BarFlags, BarHead, Checkpoint, Envelope, SeriesId, Signal, SpecId, TickSlice, TimeNs};
+use crate::runtime::{Built, Context, Output, Stage, StageError, StageFactory};
+use crate::spec::Spec;
+use crate::store::{BlockFacts, Durability, StoreBatch, StoreError};
+use crate::topology::{Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
+use crate::window::state;
+
+/// The kind's row in the topology's table.
+pub const KIND: Kind = Kind {
+    name: "storage_writer",
+    summary: "stores bars, merging amendments into what is stored",
+    role: Role::Worker,
+    takes: Some(Flow::Bars),
+    gives: Some(Flow::Bars),
+    max_instances: 1,
+    unique: true,
+    parse: parse_config::<Config>,
+};
+
+/// The stage's `config`: nothing to set.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {}
+
+impl StageConfig for Config {}
+
+/// Makes the stage.
+pub fn build(context: &Context, _plan: &Plan, _stage: &StagePlan) -> Result<Built, StageError> {
+    let context = context.clone();
+    Ok(Built::Worker(Box::new(move || factory(context.clone()))))
+}
+
+fn factory(context: Context) -> StageFactory {
+    let last = Arc::new(Mutex::new(None));
+    Box::new(move |_| {
+        let frontiers = context.specs.iter().map(|spec| Frontier::load(&context, spec)).collect();
+        Ok(Box::new(StorageWriter { context: context.clone(), frontiers, last: last.clone() }))
+    })
+}
+
+struct StorageWriter {
+    context: Context,
+    /// By spec.
+    frontiers: Vec<Frontier>,
+    /// The last batch committed and what came of it. It outlives the stage: a batch that comes again after a failure
+    /// between commit and sending is recognised by it and not merged twice.
+    last: Arc<Mutex<Option<Stored>>>,
+}
+
+/// A committed batch and the whole bars it led to.
+#[derive(Clone)]
+struct Stored {
+    input: Arc<BarBatch>,
+    bars: Arc<BarBatch>,
+}
+
+/// The highest window start written, per granularity and series of one spec.
+struct Frontier {
+    by_granularity: Vec<HighestStarts>,
+}
+
+struct HighestStarts {
+    /// For series not seen since the start: the highest of the whole spec then.
+    at_start: TimeNs,
+    by_series: Vec<TimeNs>,
+}
+
+impl Stage for StorageWriter {
+    fn handle(&mut self, input: Envelope, now: TimeNs, out: &mut Output) -> Result<(), StageError> {
+        match input {
+            Envelope::Bars(bars) => {
+                let bars = match self.already_stored(&bars) {
+                    Some(stored) => stored,
+                    None => self.store(bars)?,
+                };
+                self.context.feed.publish(&bars);
+                out.emit(Envelope::Bars(bars));
+                Ok(())
+            }
+            Envelope::Ticks(late) => self.keep_aside(&late, now),
+            Envelope::Signal(Signal::Checkpoint(checkpoint)) => self.checkpoint(checkpoint),
+            Envelope::Signal(Signal::End) => Ok(()),
+        }
+    }
+}
+
+impl StorageWriter {
+    /// Merges and commits; nothing is remembered unless the commit succeeds, so a failed call can be repeated.
+    fn store(&mut self, input: Arc<BarBatch>) -> Result<Arc<BarBatch>, StageError> {
+        let spec = self.context.specs.get(input.spec).clone();
+        let bars = self.merged(&spec, &input)?;
+        let mut batch = self.context.store.batch();
+        let new_series = self.context.add_new_series(&mut batch).map_err(stage_error)?;
+        for head in &bars.heads {
+            batch.put_bar(bars.spec, head, bars.state(head));
+        }
+        commit(batch)?;
+        self.context.mark_persisted(&new_series);
+        let frontier = &mut self.frontiers[input.spec.0 as usize];
+        for head in &bars.heads {
+            frontier.raise(head);
+        }
+        let finest = input.heads.iter().filter(|head| head.granularity == 0);
+        self.context.ledger.spec(input.spec).store(finest.map(|head| head.ticks).sum());
+        let bars = Arc::new(bars);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stored { input, bars: bars.clone() });
+        Ok(bars)
+    }
+
+    /// The whole bars that `input` leads to, each once.
+    fn merged(&self, spec: &Spec, input: &BarBatch) -> Result<BarBatch, StageError> {
+        let frontier = &self.frontiers[input.spec.0 as usize];
+        let mut at: HashMap<(u8, SeriesId, TimeNs), usize> = HashMap::with_capacity(input.len());
+        let mut bars: Vec<(BarHead, Vec<u64>)> = Vec::with_capacity(input.len());
+        for head in &input.heads {
+            let state = input.state(head);
+            match at.entry((head.granularity, head.series, head.start)) {
+                Entry::Occupied(entry) => add(spec, &mut bars[*entry.get()], head, state),
+                Entry::Vacant(entry) => {
+                    entry.insert(bars.len());
+                    bars.push(match self.stored(frontier, input.spec, head)? {
+                        Some(mut bar) => {
+                            bar.0.revision += 1;
+                            add(spec, &mut bar, head, state);
+                            bar
+                        }
+                        None => (*head, state.to_vec()),
+                    });
+                }
+            }
+        }
+        let mut whole = BarBatch::new(input.spec);
+        for (mut head, state) in bars {
+            head.flags.set(BarFlags::WHOLE, false);
+            whole.push(head, &state);
+        }
+        Ok(whole)
+    }
+
+    fn stored(
+        &self,
+        frontier: &Frontier,
+        spec: SpecId,
+        head: &BarHead,
+    ) -> Result<Option<(BarHead, Vec<u64>)>, StageError> {
+        if frontier.is_new(head) {
+            return Ok(None);
+        }
+        self.context.store.bar(spec, head.granularity, head.series, head.start).map_err(stage_error)
+    }
+
+    fn already_stored(&self, input: &Arc<BarBatch>) -> Option<Arc<BarBatch>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|stored| Arc::ptr_eq(&stored.input, input)).map(|stored| stored.bars.clone())
+    }
+
+    /// Keeps late ticks beside the bars, where queries find them.
+    fn keep_aside(&self, late: &TickSlice, now: TimeNs) -> Result<(), StageError> {
+        let picked = late.to_batch();
+        let Some(first) = late.rows().next() else { return Ok(()) };
+        let offset = late.offset + first as u64;
+        let facts = BlockFacts {
+            offset,
+            rows: picked.len() as u32,
+            min_time: picked.timestamps.iter().copied().min().unwrap_or(now),
+            max_time: picked.timestamps.iter().copied().max().unwrap_or(now),
+            received_at: now,
+        };
+        let spec = self.context.specs.get(picked.spec);
+        let mut batch = self.context.store.batch();
+        batch.put_side(picked.spec, facts, block::encode(&picked, spec, offset, now).into());
+        commit(batch)
+    }
+
+    fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), StageError> {
+        let mut batch = self.context.store.batch();
+        batch.put_checkpoint(checkpoint.instance, checkpoint.replay_from);
+        commit(batch)
+    }
+}
+
+/// Adds what was gathered to a bar, or puts a whole bar in its place.
+fn add(spec: &Spec, bar: &mut (BarHead, Vec<u64>), head: &BarHead, state: &[u64]) {
+    if head.flags.contains(BarFlags::WHOLE) {
+        *bar = (BarHead { revision: bar.0.revision, ..*head }, state.to_vec());
+    } else {
+        state::merge(spec, bar, head, state);
+    }
+}
+
+impl Frontier {
+    fn load(context: &Context, spec: &Spec) -> Self {
+        let highest = |granularity: usize| HighestStarts {
+            at_start: context.store.newest_start(spec.id, granularity as u8).unwrap_or(TimeNs::MIN),
+            by_series: Vec::new(),
+        };
+        Self { by_granularity: (0..spec.granularities.len()).map(highest).collect() }
+    }
+
+    /// Whether no bar of this identity can be stored.
+    fn is_new(&self, head: &BarHead) -> bool {
+        let highest = &self.by_granularity[head.granularity as usize];
+        let known = highest.by_series.get(head.series.0 as usize).copied().unwrap_or(highest.at_start);
+        head.start > known
+    }
+
+    fn raise(&mut self, head: &BarHead) {
+        let highest = &mut self.by_granularity[head.granularity as usize];
+        let index = head.series.0 as usize;
+        if highest.by_series.len() <= index {
+            highest.by_series.resize(index + 1, highest.at_start);
+        }
+        highest.by_series[index] = highest.by_series[index].max(head.start);
+    }
+}
+
+/// Bars are derived from the journal, so the operating system's word is enough.
+fn commit(batch: StoreBatch) -> Result<(), StageError> {
+    batch.commit(Durability::Process).map_err(stage_error)
+}
+
+/// A full device may have room again later; anything else will not heal by itself.
+fn stage_error(error: StoreError) -> StageError {
+    if error.is_full() { StageError::transient(error) } else { StageError::fatal(error) }
+}

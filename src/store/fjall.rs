@@ -1,0 +1,294 @@
+//! The port's side on disk: one fjall database, one of its keyspaces per space.
+//!
+//! A write that fails, as on a full disk, leaves a fjall database refusing every later one. So the database is
+//! opened anew before the next commit: fjall cuts the torn write off its log, and where space has been freed
+//! the commit succeeds.
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::{Bound, ControlFlow};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+use fjall::{AbstractTree, CompressionType, Database, Iter, Keyspace, OwnedWriteBatch, PersistMode, UserKey};
+
+use super::disk_options::{BUFFER, options};
+use super::{Durability, Kv, KvError, Op};
+
+/// The most bytes of fjall's write-ahead log, on disk beside the data; unflushed data in memory is bounded by it.
+pub const LOG_BYTES: u64 = 192 << 20;
+/// Threads that flush and compact: while one compacts the other flushes.
+const THREADS: usize = 2;
+/// Files kept open.
+const OPEN_FILES: usize = 256;
+
+/// A data directory. Only one process can have it.
+pub struct Fjall {
+    path: PathBuf,
+    cache_bytes: u64,
+    /// Absent while it could not be opened anew.
+    open: RwLock<Option<Arc<Open>>>,
+    /// Why the database refuses writes until it is opened anew.
+    broken: Mutex<Option<KvError>>,
+}
+
+/// An open database and the spaces used so far.
+struct Open {
+    spaces: Mutex<HashMap<Arc<str>, Keyspace>>,
+    db: Database,
+}
+
+impl Fjall {
+    /// Opens the directory, or creates it. `cache_bytes` is the read cache of all spaces.
+    ///
+    /// # Errors
+    /// Another process has it, it cannot be used, the device is full, or what is there cannot be read.
+    pub fn open(path: &Path, cache_bytes: u64) -> Result<Self, KvError> {
+        let fjall = Self { path: path.into(), cache_bytes, open: RwLock::new(None), broken: Mutex::new(None) };
+        fjall.reopen()?;
+        Ok(fjall)
+    }
+
+    /// Opens the database, anew where a write has failed.
+    fn reopen(&self) -> Result<Arc<Open>, KvError> {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        *open = None;
+        let db = Database::builder(&self.path)
+            .cache_size(self.cache_bytes)
+            .worker_threads(THREADS)
+            .max_cached_files(Some(OPEN_FILES))
+            .max_journaling_size(LOG_BYTES)
+            // What is large is compressed already.
+            .journal_compression(CompressionType::None)
+            .open()
+            .map_err(|error| self.explain(&error))?;
+        let fresh = Arc::new(Open { spaces: Mutex::default(), db });
+        *open = Some(fresh.clone());
+        Ok(fresh)
+    }
+
+    fn current(&self) -> Result<Arc<Open>, KvError> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.clone().ok_or_else(|| KvError::Other(format!("{} is closed after a failed write", self.path())))
+    }
+
+    fn path(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn explain(&self, error: &fjall::Error) -> KvError {
+        let path = self.path();
+        let io = match error {
+            fjall::Error::Locked => return KvError::Locked { path },
+            fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => io,
+            other => return KvError::Other(format!("{other:?}, in {path}")),
+        };
+        match io.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => KvError::Full { path },
+            io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::AlreadyExists => KvError::Unusable { path, reason: io.to_string() },
+            _ => KvError::Other(format!("{io}, in {path}")),
+        }
+    }
+
+    /// The database, opened anew if the last write failed.
+    fn healed(&self) -> Result<Arc<Open>, KvError> {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(reason) = broken.take() else { return self.current() };
+        tracing::warn!(path = self.path(), %reason, "opening the database anew after a failed write");
+        self.reopen().map_err(|error| {
+            // Somebody still reads from the old one.
+            let told = if matches!(error, KvError::Locked { .. }) { reason.clone() } else { error };
+            *broken = Some(reason);
+            told
+        })
+    }
+
+    /// Notes that a write failed. fjall does not say why an earlier one failed in the background.
+    fn fail(&self, error: &fjall::Error) -> KvError {
+        let is_full = matches!(error, fjall::Error::Poisoned) && self.lacks_room();
+        let told = if is_full { KvError::Full { path: self.path() } } else { self.explain(error) };
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(told.clone());
+        told
+    }
+
+    /// Whether the device cannot take another buffer's flush.
+    fn lacks_room(&self) -> bool {
+        let probe = self.path.join("probe");
+        let written = std::fs::write(&probe, vec![1; 2 * BUFFER as usize]);
+        let removed = std::fs::remove_file(&probe);
+        let is_full = |error: io::Error| matches!(self.explain(&error.into()), KvError::Full { .. });
+        written.and(removed).is_err_and(is_full)
+    }
+
+    fn range(&self, space: &str, from: &[u8], to: Option<&[u8]>) -> Result<Option<Iter>, KvError> {
+        let to = to.map_or(Bound::Unbounded, Bound::Excluded);
+        if matches!(to, Bound::Excluded(to) if to <= from) {
+            return Ok(None);
+        }
+        let keyspace = self.current()?.existing(space).map_err(|error| self.explain(&error))?;
+        Ok(keyspace.map(|keyspace| keyspace.range::<&[u8], _>((Bound::Included(from), to))))
+    }
+}
+
+impl Open {
+    /// The keyspace of a space, created when missing.
+    fn keyspace(&self, space: &Arc<str>) -> fjall::Result<Keyspace> {
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keyspace) = spaces.get(space) {
+            return Ok(keyspace.clone());
+        }
+        let keyspace = self.db.keyspace(space, || options(space))?;
+        spaces.insert(space.clone(), keyspace.clone());
+        Ok(keyspace)
+    }
+
+    fn existing(&self, space: &str) -> fjall::Result<Option<Keyspace>> {
+        if let Some(keyspace) = self.spaces.lock().unwrap_or_else(PoisonError::into_inner).get(space) {
+            return Ok(Some(keyspace.clone()));
+        }
+        self.db.keyspace_exists(space).then(|| self.keyspace(&space.into())).transpose()
+    }
+
+    fn commit(&self, ops: &[Op], durability: Durability) -> fjall::Result<()> {
+        let mode = match durability {
+            Durability::Process => PersistMode::Buffer,
+            // fdatasync also syncs a file's size and extents; only times are left out.
+            Durability::Synced => PersistMode::SyncData,
+        };
+        if ops.is_empty() {
+            return self.db.persist(mode);
+        }
+        let mut batch = OwnedWriteBatch::with_capacity(self.db.clone(), ops.len()).durability(Some(mode));
+        let mut last: Option<(&Arc<str>, Keyspace)> = None;
+        for op in ops {
+            let (Op::Put { space, .. } | Op::Delete { space, .. }) = op;
+            let keyspace = match last.take() {
+                Some((name, keyspace)) if Arc::ptr_eq(name, space) || name == space => keyspace,
+                _ => self.keyspace(space)?,
+            };
+            match op {
+                Op::Put { key, value, .. } => batch.insert(&keyspace, key.clone(), value.clone()),
+                Op::Delete { key, .. } => batch.remove(&keyspace, key.clone()),
+            }
+            last = Some((space, keyspace));
+        }
+        batch.commit()
+    }
+}
+
+/// Whether what was written reads back as something else, rather than the device failing.
+fn is_damage(error: &fjall::Error) -> bool {
+    match error {
+        fjall::Error::Storage(fjall::LsmError::Io(io)) | fjall::Error::Io(io) => {
+            matches!(io.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
+        }
+        fjall::Error::Storage(_) | fjall::Error::Decompress(_) => true,
+        _ => false,
+    }
+}
+
+impl Kv for Fjall {
+    fn commit(&self, ops: Vec<Op>, durability: Durability) -> Result<(), KvError> {
+        match self.healed()?.commit(&ops, durability) {
+            // It refuses because something failed in the background, and has written nothing: one more try.
+            Err(error @ fjall::Error::Poisoned) => {
+                self.fail(&error);
+                self.healed()?.commit(&ops, durability).map_err(|error| self.fail(&error))
+            }
+            result => result.map_err(|error| self.fail(&error)),
+        }
+    }
+
+    fn get(&self, space: &str, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        let open = self.current()?;
+        match open.existing(space).and_then(|keyspace| keyspace.map(|k| k.get(key)).transpose()) {
+            Ok(value) => Ok(value.flatten().map(Bytes::from)),
+            Err(error) if is_damage(&error) => {
+                tracing::error!(space, ?key, ?error, "a value cannot be read");
+                Ok(Some(Bytes::new()))
+            }
+            Err(error) => Err(self.explain(&error)),
+        }
+    }
+
+    fn scan(
+        &self,
+        space: &str,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
+    ) -> Result<(), KvError> {
+        for pair in self.range(space, from, to)?.into_iter().flatten() {
+            // Where a value lying apart cannot be read, its key still can.
+            let seen = std::cell::OnceCell::<UserKey>::new();
+            let read = pair.into_inner_if(|key| seen.set(key.clone()).is_ok());
+            let (key, value) = match (read, seen.into_inner()) {
+                (Ok((key, value)), _) => (key, value.map(Bytes::from).unwrap_or_default()),
+                (Err(error), Some(key)) if is_damage(&error) => {
+                    tracing::error!(space, key = ?&*key, ?error, "a value cannot be read");
+                    (key, Bytes::new())
+                }
+                (Err(error), _) => return Err(self.explain(&error)),
+            };
+            if visit(&key, value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn scan_keys(
+        &self,
+        space: &str,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), KvError> {
+        for pair in self.range(space, from, to)?.into_iter().flatten() {
+            if visit(&pair.key().map_err(|error| self.explain(&error))?).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn last_key(&self, space: &str) -> Result<Option<Bytes>, KvError> {
+        let keyspace = self.current()?.existing(space).map_err(|error| self.explain(&error))?;
+        let key = keyspace.and_then(|keyspace| keyspace.last_key_value()).map(fjall::Guard::key).transpose();
+        Ok(key.map_err(|error| self.explain(&error))?.map(Bytes::from))
+    }
+
+    fn spaces(&self, prefix: &str) -> Vec<String> {
+        let Ok(open) = self.current() else { return Vec::new() };
+        let names = open.db.list_keyspace_names();
+        let mut names: Vec<_> = names.iter().filter(|name| name.starts_with(prefix)).map(|n| n.to_string()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn drop_space(&self, space: &str) -> Result<(), KvError> {
+        let open = self.current()?;
+        let Some(keyspace) = open.existing(space).map_err(|error| self.explain(&error))? else { return Ok(()) };
+        open.spaces.lock().unwrap_or_else(PoisonError::into_inner).remove(space);
+        open.db.delete_keyspace(keyspace).map_err(|error| self.explain(&error))
+    }
+
+    fn settle(&self, space: &str) {
+        let keyspace = self.current().ok().and_then(|open| open.existing(space).ok().flatten());
+        if let Some(Err(error)) = keyspace.map(|keyspace| keyspace.rotate_memtable()) {
+            tracing::warn!(space, %error, "a write buffer stays in memory");
+        }
+    }
+
+    fn size(&self, space: &str) -> u64 {
+        let keyspace = self.current().ok().and_then(|open| open.existing(space).ok().flatten());
+        keyspace.map_or(0, |keyspace| {
+            let sealed = keyspace.tree.sealed_memtable_count() as u64 * BUFFER;
+            keyspace.disk_space() + keyspace.tree.active_memtable().size() + sealed
+        })
+    }
+}

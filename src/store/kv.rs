@@ -1,0 +1,114 @@
+//! The port to whatever keeps bytes: named, ordered key spaces with atomic commits across them.
+//!
+//! Two sides implement it: fjall on disk and a map in memory with fault injection. Everything typed
+//! (series, journal, bars) is written once, above this port.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// How far a commit must have got before it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Handed to the operating system: survives the death of the process.
+    Process,
+    /// Synced to the device: survives loss of power.
+    Synced,
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Sets `key` in `space` to `value`.
+    Put {
+        /// The key space, created when missing; at most 255 bytes.
+        space: Arc<str>,
+        /// The key.
+        key: Bytes,
+        /// The value.
+        value: Bytes,
+    },
+    /// Removes `key` from `space`.
+    Delete {
+        /// The key space.
+        space: Arc<str>,
+        /// The key.
+        key: Bytes,
+    },
+}
+
+/// Why the store could not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KvError {
+    /// Another process has the directory.
+    #[error("{path} is in use by another process; stop it, or give this one another --data-dir")]
+    Locked {
+        /// The data directory.
+        path: String,
+    },
+    /// No space left on the device.
+    #[error("no space left on the device while writing {path}; free some, or lower the reaper's budget")]
+    Full {
+        /// The data directory.
+        path: String,
+    },
+    /// The directory cannot be created, read or written.
+    #[error("cannot use {path} as data directory: {reason}; make it writable, or give another --data-dir")]
+    Unusable {
+        /// The data directory.
+        path: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// Anything else.
+    #[error("store: {0}")]
+    Other(String),
+}
+
+/// Named, ordered key spaces. Keys are ordered as bytes.
+pub trait Kv: Send + Sync {
+    /// Applies all of `ops` or none, and returns when they, and everything committed before, are as durable as
+    /// asked. After an error nothing of `ops` is visible; where only the sync failed, all of it may come to light
+    /// after a restart. Committing the same again is harmless.
+    fn commit(&self, ops: Vec<Op>, durability: Durability) -> Result<(), KvError>;
+
+    /// The value of `key`; `None` where the space or the key is missing. A value that was damaged on the device is
+    /// given as an empty one.
+    fn get(&self, space: &str, key: &[u8]) -> Result<Option<Bytes>, KvError>;
+
+    /// Visits the pairs with `from <= key < to` (no upper end where `to` is `None`) in ascending order until
+    /// `visit` breaks: all that were committed before the call, and perhaps some committed meanwhile. A value
+    /// that was damaged on the device is visited as an empty one.
+    fn scan(
+        &self,
+        space: &str,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
+    ) -> Result<(), KvError>;
+
+    /// As [`Kv::scan`], without reading large values.
+    fn scan_keys(
+        &self,
+        space: &str,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), KvError>;
+
+    /// The highest key of a space.
+    fn last_key(&self, space: &str) -> Result<Option<Bytes>, KvError>;
+
+    /// The names of all spaces that begin with `prefix`, ascending.
+    fn spaces(&self, prefix: &str) -> Vec<String>;
+
+    /// Removes a whole space at once; no error where it is missing.
+    fn drop_space(&self, space: &str) -> Result<(), KvError>;
+
+    /// Says that little more will be written to a space, so that its write buffer can be freed.
+    fn settle(&self, space: &str);
+
+    /// The bytes a space occupies, in memory and on disk, as far as is known.
+    fn size(&self, space: &str) -> u64;
+}

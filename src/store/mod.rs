@@ -1,0 +1,34 @@
+//! L2: what is kept, typed, over a port that keeps bytes.
+//!
+//! [`Store`] is the way in: series, journal blocks, bars and checkpoints go in by a [`StoreBatch`], all or
+//! nothing, and come out by scans. Read in this order: [`kv`] (the port) with its two sides [`fjall`] and
+//! [`memory`]; [`value`], [`keys`] and [`bar_bytes`] (bytes); [`partition`] (data that ages is cut by time, so that it can
+//! be dropped whole); [`types`] (questions and answers); [`open`], [`batch`], [`bars`], [`ticks`] and
+//! [`reap`] (the doing); [`meta`] and [`quarantine`] (what is remembered, what is put aside).
+
+pub mod bar_bytes;
+pub mod bars;
+pub mod batch;
+mod disk_options;
+pub mod fjall;
+pub mod keys;
+pub mod kv;
+pub mod memory;
+pub mod meta;
+pub mod open;
+pub mod partition;
+pub mod quarantine;
+pub mod reap;
+pub mod ticks;
+pub mod types;
+pub mod value;
+
+pub use batch::StoreBatch;
+pub use fjall::Fjall;
+pub use kv::{Durability, Kv, KvError, Op};
+pub use memory::{Fault, FaultPlan, Memory};
+pub use open::{Convert, Store};
+pub use quarantine::Kind;
+pub use types::{
+    BarScan, BlockFacts, Budget, Cutoff, DropReason, Dropped, Family, Reaped, SpecUsage, StoreError, TickScan, Usage,
+};

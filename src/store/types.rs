@@ -1,0 +1,178 @@
+//! What the store is asked and what it answers.
+
+use super::{Kind, KvError};
+use crate::model::{SeriesId, SpecId, TimeNs};
+
+/// Which bars to visit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BarScan {
+    /// The spec.
+    pub spec: SpecId,
+    /// Index into the spec's granularities.
+    pub granularity: u8,
+    /// One series, or all.
+    pub series: Option<SeriesId>,
+    /// The lowest window start.
+    pub from: TimeNs,
+    /// Above the highest window start; `i64::MAX` leaves it open.
+    pub to: TimeNs,
+}
+
+/// Which journal blocks to visit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TickScan {
+    /// The spec.
+    pub spec: SpecId,
+    /// Only blocks with ticks of this series, or all.
+    pub series: Option<SeriesId>,
+    /// The lowest event time.
+    pub from: TimeNs,
+    /// Above the highest event time; `i64::MAX` leaves it open.
+    pub to: TimeNs,
+    /// The late ticks kept aside instead of the journal.
+    pub side: bool,
+}
+
+/// What the store keeps about a block besides its bytes, so that it need not be read to be passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockFacts {
+    /// The arrival number of its first tick, unique over all specs of a journal.
+    pub offset: u64,
+    /// Ticks in it.
+    pub rows: u32,
+    /// Its lowest event time.
+    pub min_time: TimeNs,
+    /// Its highest event time.
+    pub max_time: TimeNs,
+    /// When it arrived; the journal is cut into partitions by it.
+    pub received_at: TimeNs,
+}
+
+/// The most bytes that may be kept, over all specs; the oldest partitions are dropped first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Journal and late side output.
+    pub ticks: u64,
+    /// Bars of all granularities.
+    pub bars: u64,
+}
+
+/// Older than these is hidden from every scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cutoff {
+    /// The lowest event time of a visible tick.
+    pub ticks: TimeNs,
+    /// The lowest window start of a visible bar.
+    pub bars: TimeNs,
+}
+
+/// What kind of ageing data a partition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// The journal.
+    Ticks,
+    /// Late ticks kept aside.
+    Side,
+    /// Bars.
+    Bars,
+}
+
+/// Why a partition was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// All in it is older than the spec keeps it.
+    Expired,
+    /// The budget was exceeded and nothing older was left.
+    OverBudget,
+}
+
+/// One partition that was dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// The spec's name.
+    pub spec: String,
+    /// What it held.
+    pub family: Family,
+    /// Why it went.
+    pub reason: DropReason,
+    /// Where its time range began: arrival time for ticks, window start for bars.
+    pub start: TimeNs,
+    /// The bytes it occupied.
+    pub bytes: u64,
+    /// Its blocks; 0 for bars.
+    pub blocks: u64,
+    /// Its ticks; 0 for bars.
+    pub ticks: u64,
+}
+
+/// What one run of the reaper did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reaped {
+    /// The partitions dropped, in that order.
+    pub dropped: Vec<Dropped>,
+    /// Bytes of ticks and of bars that are left over budget, because only partitions being written remain.
+    pub over_budget: u64,
+}
+
+/// What is kept, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Per spec, in order of their numbers.
+    pub specs: Vec<SpecUsage>,
+    /// Ageing data of specs that are no longer configured.
+    pub orphans: u64,
+    /// Series, checkpoints and what is put aside.
+    pub fixed: u64,
+    /// How many values were found corrupt and put aside, by kind; kinds that never occurred are left out.
+    pub quarantined: Vec<(Kind, u64)>,
+}
+
+/// What is kept of one spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpecUsage {
+    /// Bytes of journal.
+    pub ticks: u64,
+    /// Bytes of late ticks kept aside.
+    pub side: u64,
+    /// Bytes of bars.
+    pub bars: u64,
+    /// Partitions of all three.
+    pub partitions: usize,
+}
+
+/// Why the store could not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The port failed.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    /// Written by a later version.
+    #[error("the data is of format {found}, this version reads up to {supported}; use a newer barline")]
+    Newer {
+        /// The format found.
+        found: u32,
+        /// The newest format known here.
+        supported: u32,
+    },
+    /// What the store remembers about itself cannot be read.
+    #[error("the store's record {record:?} is damaged; restore the data directory, or start with an empty one")]
+    Damaged {
+        /// Its key in `meta`.
+        record: String,
+    },
+    /// A granularity the spec does not have.
+    #[error("spec {spec:?} has no granularity number {granularity}")]
+    NoGranularity {
+        /// The spec's name.
+        spec: String,
+        /// What was asked for.
+        granularity: u8,
+    },
+}
+
+impl StoreError {
+    /// Whether trying again later can help: the device is full now.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Kv(KvError::Full { .. }))
+    }
+}

@@ -1,0 +1,26 @@
+//! L1: the topology file, from what was written to a plan. Pure: no I/O, no clock.
+//!
+//! The way of a file: [`crate::spec::yaml`] (a tree with places) → [`overrides`] (changes from outside) →
+//! [`written`] (the keys, exactly) → [`settings`] and [`compile`](mod@compile) (each stage with its kind) → [`check`]
+//! (what the graph must keep to) → [`plan`], which is what is launched. [`graph`] draws a plan.
+
+pub mod check;
+pub mod compile;
+mod draft;
+#[cfg(test)]
+mod fake;
+pub mod graph;
+pub mod kind;
+mod order;
+pub mod overrides;
+pub mod plan;
+pub mod settings;
+pub mod written;
+
+pub use compile::{Machine, compile};
+pub use kind::{ConfigNode, Facts, Flow, Kind, ParsedConfig, Role, StageConfig, parse_config};
+pub use overrides::Override;
+pub use plan::{Budget, MailboxPlan, Plan, StagePlan, WhenFull};
+
+pub use crate::spec::problem::{self, Problem};
+pub use crate::spec::units::{Address, ByteSize, DurationText};

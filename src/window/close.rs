@@ -1,0 +1,185 @@
+//! Windows end: by their series' watermark, by silence, by the shutdown; late ones by their own deadline.
+//!
+//! Silence is no case of its own: it moves the series' watermark to the end of the window that waited in vain. And a
+//! coarser window is only ever fed by the finer windows that close into it.
+
+use super::bounds::{end_of, start_of};
+use super::extent::Extent;
+use super::open::{Note, Window};
+use super::series::{NONE, Series};
+use super::windows::Windows;
+use crate::model::{BarBatch, BarFlags, BarHead, TimeNs};
+
+/// Up to where windows end.
+#[derive(Clone, Copy)]
+enum Until {
+    /// The watermark; amendments at this wall time.
+    Watermark(TimeNs),
+    /// All of them, at this wall time.
+    Shutdown(TimeNs),
+}
+
+impl Windows {
+    /// Closes what is due at wall time `now`: windows of silent series, amendments that have waited long enough.
+    pub fn close_due(&mut self, now: TimeNs, out: &mut BarBatch) {
+        self.close_ripe(now, out);
+        while let Some(notes) = self.deadlines.take_due(now) {
+            for note in notes {
+                if let Some(window) = self.open.noted(note).copied() {
+                    self.wake(note, &window, now);
+                }
+            }
+            self.close_ripe(now, out);
+        }
+        self.tidy();
+    }
+
+    fn close_ripe(&mut self, now: TimeNs, out: &mut BarBatch) {
+        while let Some(entry) = self.ripe.pop() {
+            self.series.get(entry).ripe = false;
+            self.close_series(entry, Until::Watermark(now), out);
+        }
+    }
+
+    /// The deadline filed for an open window has come: its series is ripe, or has been active since.
+    fn wake(&mut self, note: Note, window: &Window, now: TimeNs) {
+        let series = self.series.get(window.entry);
+        let end = end_of(window.start, self.spec.granularities[usize::from(window.granularity)].length);
+        let silent = end.max(series.seen).saturating_add(self.spec.window.idle);
+        let deadline = if window.amendment { window.due } else { silent };
+        if deadline > now {
+            return self.deadlines.file(note, deadline);
+        }
+        if !window.amendment {
+            series.high = series.high.max(window.due);
+        }
+        self.ripen(window.entry);
+    }
+
+    /// Closes everything, for a shutdown at wall time `now`. Bars of windows whose end neither the watermark nor `now`
+    /// has passed are marked partial.
+    pub fn close_all(&mut self, now: TimeNs, out: &mut BarBatch) {
+        for slot in self.open.slots_open() {
+            let window = self.open.get(slot);
+            // A window may have closed with an earlier one of its series.
+            if window.entry != NONE {
+                let entry = window.entry;
+                self.close_series(entry, Until::Shutdown(now), out);
+            }
+        }
+        while let Some(entry) = self.ripe.pop() {
+            self.series.get(entry).ripe = false;
+        }
+        self.tidy();
+    }
+
+    /// Adds a stored bar to the open window above it, so that coarser windows survive a restart. To be called for every
+    /// stored bar whose coarser bar is not stored yet, before any tick.
+    pub fn adopt(&mut self, head: &BarHead, state: &[u64]) {
+        let entry = self.series.find(head.series.0);
+        let series = self.series.get(entry);
+        series.high = series.high.max(head.last);
+        series.seen = series.seen.max(head.last);
+        self.cascade(entry, head, state);
+        self.ripen_if_passed(entry);
+    }
+
+    /// Closes windows of one series, the finer before the coarser they go into.
+    fn close_series(&mut self, entry: u32, until: Until, out: &mut BarBatch) {
+        let mut closing = std::mem::take(&mut self.closing);
+        for granularity in 0..self.spec.granularities.len() as u8 {
+            let series = self.series.get(entry);
+            let high = series.high;
+            closing.clear();
+            self.open.unlink(&mut series.head, &mut closing, |window| {
+                let ends = match until {
+                    Until::Watermark(now) => window.due <= if window.amendment { now } else { high },
+                    Until::Shutdown(_) => true,
+                };
+                ends && window.granularity == granularity
+            });
+            closing.sort_unstable_by_key(|slot| self.open.peek(*slot).start);
+            for slot in &closing {
+                self.close_window(*slot, until, out);
+            }
+        }
+        self.closing = closing;
+        self.settle(entry);
+    }
+
+    /// Closes one window, out of its list already: its bar goes to `out` and into the window above.
+    fn close_window(&mut self, slot: u32, until: Until, out: &mut BarBatch) {
+        let (window, extent) = (*self.open.get(slot), self.open.extent(slot));
+        let series = self.series.get(window.entry);
+        let mut head = BarHead {
+            series: series.id,
+            granularity: window.granularity,
+            start: window.start,
+            first: extent.first,
+            last: extent.last,
+            ticks: extent.ticks,
+            late: window.late,
+            covers: self.arrived,
+            ..BarHead::default()
+        };
+        if let Until::Shutdown(now) = until {
+            let passed = window.amendment || series.high >= window.due;
+            let end = end_of(window.start, self.length_of(window.granularity));
+            head.flags.set(BarFlags::PARTIAL, !passed && end > now);
+        }
+        let mut words = std::mem::take(&mut self.words);
+        words.clear();
+        head.flags.set(BarFlags::OVERFLOW, self.open.close(slot, &mut words));
+        out.push(head, &words);
+        self.open.free(slot);
+        if window.granularity == 0 {
+            self.open_ticks -= extent.ticks;
+        }
+        self.cascade(window.entry, &head, &words);
+        self.words = words;
+    }
+
+    /// Adds a closed window to the one above it, opened if need be.
+    fn cascade(&mut self, entry: u32, head: &BarHead, state: &[u64]) {
+        let granularity = head.granularity.saturating_add(1);
+        let Some(coarser) = self.spec.granularities.get(usize::from(granularity)) else { return };
+        let start = start_of(head.start, coarser.length);
+        let found = self.find(entry, granularity, start);
+        let slot = found.unwrap_or_else(|| self.open_window(entry, granularity, start));
+        self.open.get(slot).late += head.late;
+        self.open.merge(slot, Extent { ticks: head.ticks, first: head.first, last: head.last }, state);
+    }
+
+    /// After windows of a series closed: finds out anew when the next one does, and what the usual tick is measured by.
+    fn settle(&mut self, entry: u32) {
+        let Series { slot, start, head, .. } = *self.series.get(entry);
+        let regular = || self.open.list(head).map(|slot| self.open.peek(slot)).filter(|window| !window.amendment);
+        let closes = regular().map(|window| window.due).min().unwrap_or(TimeNs::MAX);
+        // The slot may have closed and now belong to another window, even one of this series.
+        let usual = slot != NONE && self.find(entry, 0, start) == Some(slot) && !self.open.peek(slot).amendment;
+        let series = self.series.get(entry);
+        series.closes = closes;
+        if usual {
+            series.limit = if start > TimeNs::MIN { closes } else { TimeNs::MIN };
+        } else {
+            (series.slot, series.limit) = (NONE, TimeNs::MIN);
+        }
+    }
+
+    /// Throws away notes about closed windows, and gives memory back when most of it lies idle.
+    fn tidy(&mut self) {
+        let Self { open, oldest, deadlines, series, .. } = self;
+        oldest.drop_closed(|note| open.noted(note).is_some());
+        let wasted_slots = open.slots() >= 4096 && open.len() * 8 < open.slots();
+        let wasted_notes = oldest.len() + deadlines.len() > 8192 + 8 * open.len();
+        if wasted_slots || wasted_notes {
+            let is_open = |note| open.noted(note).is_some().then_some(note);
+            oldest.update(is_open);
+            deadlines.update(is_open);
+            let moved = open.compact(series);
+            let follow = |(slot, generation): (u32, u32)| Some((*moved.get(slot as usize)?, generation));
+            oldest.update(follow);
+            deadlines.update(follow);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The built binary, driven from outside.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use barline_proto::barline::barline_client::BarlineClient;
+use barline_proto::tikr::tikr_client::TikrClient;
+use tonic::transport::Channel;
+
+/// How long a condition may take to come true before the test gives up on it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `barline run`, killed when dropped.
+pub struct Server {
+    child: Child,
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+    log: PathBuf,
+}
+
+/// A port nobody listens on at the moment.
+pub fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The binary with these arguments, run in the repository without any `BARLINE_` variable.
+pub fn barline(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_barline"));
+    command.args(arguments).current_dir(root());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BARLINE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+impl Server {
+    /// Starts a shipped topology on free ports with its data in `data`, and waits until it is ready.
+    pub fn start(topology: &str, data: &Path, overrides: &[&str]) -> Self {
+        let (grpc, http) = (free_port(), free_port());
+        let log = data.with_extension("log");
+        let mut command = barline(&["run", &format!("topologies/{topology}"), "--quiet"]);
+        command.args(["--data-dir", data.to_str().unwrap()]);
+        command.args(["--set", &format!("ingest.listen={grpc}"), "--set", &format!("http.listen={http}")]);
+        for change in overrides {
+            command.args(["--set", change]);
+        }
+        let output = std::fs::File::create(&log).unwrap();
+        command.stdout(output.try_clone().unwrap()).stderr(output).stdin(Stdio::null());
+        let mut server = Self { child: command.spawn().unwrap(), grpc, http, log };
+        server.until("it is ready", |server| {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                panic!("barline ended with {status} before it was ready:\n{}", server.output());
+            }
+            server.get("/ready").is_some_and(|(status, _)| status == 200)
+        });
+        server
+    }
+
+    /// Polls `condition` until it holds.
+    pub fn until(&mut self, what: &str, mut condition: impl FnMut(&mut Self) -> bool) {
+        let since = Instant::now();
+        while !condition(self) {
+            assert!(since.elapsed() < PATIENCE, "gave up waiting until {what}:\n{}", self.output());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What it has printed.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Status and body of a plain HTTP GET; `None` when nobody answers.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(self.http).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: barline\r\nconnection: close\r\n\r\n").ok()?;
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).ok()?;
+        let (head, body) = reply.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// A client of `tikr.v1`.
+    pub async fn tikr(&self) -> TikrClient<Channel> {
+        TikrClient::connect(format!("http://{}", self.grpc)).await.unwrap()
+    }
+
+    /// A client of `barline.v1`.
+    pub async fn barline(&self) -> BarlineClient<Channel> {
+        BarlineClient::connect(format!("http://{}", self.grpc)).await.unwrap()
+    }
+
+    /// Sends a signal by name, `TERM` or `KILL`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut ended = None;
+        self.until("it has ended", |server| {
+            ended = server.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        ended.unwrap()
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Either is fine: it may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs `body` on a runtime of its own.
+pub fn block_on<T>(body: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(body)
+}
+
+/// A codec that sends bytes as they are, to say what no honest client would.
+pub struct BytesCodec;
+
+/// See [`BytesCodec`].
+pub struct BytesHalf;
+
+impl tonic::codec::Codec for BytesCodec {
+    type Encode = bytes::Bytes;
+    type Decode = bytes::Bytes;
+    type Encoder = BytesHalf;
+    type Decoder = BytesHalf;
+
+    fn encoder(&mut self) -> BytesHalf {
+        BytesHalf
+    }
+
+    fn decoder(&mut self) -> BytesHalf {
+        BytesHalf
+    }
+}
+
+impl tonic::codec::Encoder for BytesHalf {
+    type Item = bytes::Bytes;
+    type Error = tonic::Status;
+
+    fn encode(&mut self, item: bytes::Bytes, to: &mut tonic::codec::EncodeBuf<'_>) -> Result<(), tonic::Status> {
+        bytes::BufMut::put(to, item);
+        Ok(())
+    }
+}
+
+impl tonic::codec::Decoder for BytesHalf {
+    type Item = bytes::Bytes;
+    type Error = tonic::Status;
+
+    fn decode(&mut self, from: &mut tonic::codec::DecodeBuf<'_>) -> Result<Option<bytes::Bytes>, tonic::Status> {
+        Ok(Some(bytes::Buf::copy_to_bytes(from, bytes::Buf::remaining(from))))
+    }
+}

@@ -1,0 +1,83 @@
+//! A source that plays a script, and the shipped topologies put together around it.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use barline::app::{App, Seams};
+use barline::codec::Interner;
+use barline::model::{SeriesId, SeriesKey, SpecId, TickBatch};
+use barline::runtime::source::Running;
+use barline::runtime::{Built, Source, SourceContext, StageError};
+use barline::spec::Specs;
+
+use super::naive::Tick;
+
+/// Batches of ticks, each after a pause.
+pub type Script = Vec<(Duration, Vec<Tick>)>;
+
+/// Plays its script once and ends.
+pub struct Scripted {
+    spec: SpecId,
+    script: Script,
+    ledger: Arc<barline::model::Ledger>,
+}
+
+impl Source for Scripted {
+    fn run(self: Box<Self>, source: SourceContext) -> Running {
+        Box::pin(async move {
+            for (pause, ticks) in self.script {
+                tokio::time::sleep(pause).await;
+                self.ledger.spec(self.spec).accept(ticks.len() as u64);
+                source.outlet.send(batch(self.spec, &ticks)).await.map_err(|_| StageError::fatal("gone"))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Ticks as the columns of `market_ticks`: price, quantity.
+pub fn batch(spec: SpecId, ticks: &[Tick]) -> TickBatch {
+    let mut batch = TickBatch::new(spec, 2);
+    for tick in ticks {
+        batch.series.push(tick.series);
+        batch.timestamps.push(tick.time);
+        batch.sequences.push(tick.sequence);
+        batch.fields[0].bits.push(tick.price as u64);
+        batch.fields[1].bits.push(tick.quantity as u64);
+    }
+    batch
+}
+
+/// A shipped topology, `overrides` applied as `--set` would.
+pub fn plan(file: &str, overrides: &[&str]) -> barline::topology::Plan {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies").join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    barline::cli::run::compile(file, &text, overrides, &[]).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// The shipped specs.
+pub fn specs() -> Specs {
+    barline::spec::load_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("specs")).unwrap()
+}
+
+/// Puts a shipped topology together with `script` in place of its gRPC source, and `series` interned in order.
+pub fn assemble(mut seams: Seams, plan: barline::topology::Plan, series: u32, script: Script) -> App {
+    let specs = specs();
+    let spec = super::naive::spec_id(&specs);
+    let ledger: Arc<Mutex<Option<Arc<barline::model::Ledger>>>> = Arc::default();
+    let (shared, script) = (ledger.clone(), Mutex::new(Some(script)));
+    let source = move |_| {
+        let ledger = shared.lock().unwrap().clone().unwrap();
+        let script = script.lock().unwrap().take().unwrap_or_default();
+        Ok(Box::new(Scripted { spec, script, ledger }) as Box<dyn Source>)
+    };
+    seams.sources.push(("ingest".into(), Built::Source(Box::new(source))));
+    let app = App::over(seams, plan, specs).unwrap();
+    *ledger.lock().unwrap() = Some(app.context.ledger.clone());
+    for id in 0..series {
+        let key = SeriesKey::new([("symbol", format!("S{id}").as_str())]).unwrap();
+        assert_eq!(app.context.catalog.intern(spec, &key).ok(), Some(SeriesId(id)));
+    }
+    app
+}

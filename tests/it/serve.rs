@@ -1,0 +1,7 @@
+//! The query side as clients meet it: gRPC over a real socket, HTTP as bytes, on a store filled by hand.
+
+mod barline_v1;
+mod fixture;
+mod http;
+mod infra;
+mod tikr_v1;

@@ -1,0 +1,110 @@
+//! The whole of `scaled.yaml` simulated: whatever stalls, panics and restarts, the bars are the naive ones and the
+//! ledger balances.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use barline::app::Seams;
+use barline::model::time::{MILLISECOND, SECOND};
+use barline::model::{LedgerSnapshot, TimeNs};
+use barline::runtime::sim::{Rates, SeededChaos, for_seeds, simulate};
+use barline::runtime::{Chaos, DrainReport, Placement};
+use barline::store::Memory;
+
+use super::naive::{self, Bars, Tick};
+use super::scripted::{Script, assemble, plan};
+
+const START: TimeNs = 1_750_000_000 * SECOND;
+
+/// A random script: a handful of series, disorder, late ticks, equal timestamps, silences.
+fn script(random: &mut fastrand::Rng, series: u32) -> Script {
+    let mut event_time = START;
+    let batches = random.usize(5..40);
+    let mut script = Script::new();
+    for _ in 0..batches {
+        let pause = Duration::from_micros(random.u64(0..200_000));
+        event_time += pause.as_nanos() as TimeNs;
+        let ticks = (0..random.usize(1..40)).map(|_| Tick {
+            series: random.u32(0..series),
+            time: event_time - behind(random),
+            sequence: random.u32(0..3),
+            price: random.i64(-50..50),
+            quantity: random.i64(0..1000),
+        });
+        script.push((pause, ticks.collect()));
+    }
+    script
+}
+
+/// How far a tick's time is behind: usually within `wait`, sometimes late.
+fn behind(random: &mut fastrand::Rng) -> TimeNs {
+    let most = if random.f32() < 0.1 { 5 * SECOND } else { 150 * MILLISECOND };
+    random.i64(0..most)
+}
+
+/// What a simulated run leaves behind.
+#[derive(Debug)]
+struct Outcome {
+    expected: Bars,
+    stored: Bars,
+    ledger: LedgerSnapshot,
+    report: DrainReport,
+}
+
+fn run(seed: u64, file: &str, rates: Rates) -> Outcome {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let series = random.u32(1..12);
+    let script = script(&mut random, series);
+    let ticks: Vec<Tick> = script.iter().flat_map(|(_, ticks)| ticks.clone()).collect();
+    // Only `scaled.yaml` has a router to address several.
+    let most = if file == "scaled.yaml" { 5 } else { 2 };
+    let instances = format!("aggregate.instances={}", random.u32(1..most));
+    simulate(START, async |clock| {
+        let chaos: Arc<dyn Chaos> = Arc::new(SeededChaos::new(seed, rates));
+        let seams = Seams { kv: Arc::new(Memory::new()), clock, chaos: Some(chaos), sources: Vec::new() };
+        let app = assemble(seams, plan(file, &[&instances]), series, script);
+        let context = app.context.clone();
+        let launched = app.launch(Placement::SameThread);
+        let report = launched.wait().await;
+        Outcome {
+            expected: naive::bars(&ticks),
+            stored: naive::stored(&context.store, &context.specs),
+            ledger: context.ledger.spec(naive::spec_id(&context.specs)).snapshot(),
+            report,
+        }
+    })
+}
+
+const ROUGH: Rates = Rates { stall: 0.15, longest: Duration::from_millis(400), panic: 0.03 };
+
+fn check(seed: u64, outcome: &Outcome) {
+    assert!(outcome.report.is_clean(), "seed {seed}: {:?}", outcome.report.exits);
+    let ticks: u64 = outcome.expected.values().map(|bar| bar.ticks).sum();
+    assert_eq!(outcome.stored, outcome.expected, "seed {seed}: bars differ from the naive ones");
+    assert_eq!((outcome.ledger.accepted, outcome.ledger.in_bars), (ticks, ticks), "seed {seed}: {:?}", outcome.ledger);
+    assert_eq!((outcome.ledger.in_flight(), outcome.ledger.open), (0, 0), "seed {seed}: {:?}", outcome.ledger);
+    assert!(outcome.ledger.dropped.is_empty(), "seed {seed}: {:?}", outcome.ledger);
+}
+
+#[test]
+fn a_thousand_seeds_of_stalls_panics_and_restarts_leave_exact_bars() {
+    for_seeds(1, 1000, "a_thousand_seeds", |seed| check(seed, &run(seed, "scaled.yaml", ROUGH)));
+}
+
+#[test]
+fn without_failures_every_shipped_topology_leaves_exact_bars() {
+    let calm = Rates { stall: 0.05, longest: Duration::from_millis(50), panic: 0.0 };
+    for file in ["edge.yaml", "memory.yaml", "scaled.yaml"] {
+        for_seeds(1, 20, "without_failures", |seed| check(seed, &run(seed, file, calm)));
+    }
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    for seed in 1..20 {
+        let (once, again) = (run(seed, "scaled.yaml", ROUGH), run(seed, "scaled.yaml", ROUGH));
+        assert_eq!(format!("{:?}", once.ledger), format!("{:?}", again.ledger));
+        assert_eq!(once.report.exits, again.report.exits);
+        assert_eq!(once.stored, again.stored);
+    }
+}
