@@ -98,7 +98,8 @@ fn messages(series: u32, shuffled: bool) -> Vec<Vec<u8>> {
         let dimensions = [("symbol".to_owned(), symbol(batch.series[row]))].into();
         let timestamp_ns = batch.timestamps[row] as u64;
         let mut bytes = TickData { timestamp_ns, dimensions, ..TickData::default() }.encode_to_vec();
-        let mut fields = ["price", "quantity"].iter().zip(&batch.fields).map(|(n, c)| (*n, c.bits[row] as i64)).collect::<Vec<_>>();
+        let mut fields =
+            ["price", "quantity"].iter().zip(&batch.fields).map(|(n, c)| (*n, c.bits[row] as i64)).collect::<Vec<_>>();
         if shuffled {
             rng.shuffle(&mut fields);
         }
@@ -170,7 +171,8 @@ fn columnar(bencher: Bencher<'_, '_>, series: u32) {
         ..IngestBatch::default()
     };
     let specs = Arc::new(Specs::new(vec![spec()]));
-    let (numbers, mut decoder, mut out) = (Numbers::default(), ColumnarDecoder::new(specs.clone()), Builders::new(&specs));
+    let (numbers, mut decoder, mut out) =
+        (Numbers::default(), ColumnarDecoder::new(specs.clone()), Builders::new(&specs));
     decoder.decode(&batch, NOW, &numbers, &mut out);
     batch.new_series.clear();
     batch.timestamps = ticks.timestamps.clone();

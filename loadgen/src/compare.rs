@@ -4,10 +4,7 @@ use std::{collections::HashMap, fmt::Write};
 
 use barline_proto::barline::{Bar, Value, value::Kind};
 
-use crate::{
-    naive::{Expected, NaiveBars},
-    plan::Plan,
-};
+use crate::{aggregate::Expected, naive::NaiveBars, plan::Plan};
 
 /// How many differing bars are shown in full.
 const SHOWN: usize = 10;

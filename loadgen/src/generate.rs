@@ -7,10 +7,11 @@ use std::sync::Arc;
 use fastrand::Rng;
 
 use crate::{
+    pick::Pick,
     plan::Plan,
     profile::MAX_FIELDS,
     units::{Nanos, SECOND},
-    values::{Values, below, zipf_weights},
+    values::{Values, below},
 };
 
 /// Sequence numbers are below this: at most two bytes on the wire, and still distinct for ticks of the same time.
@@ -69,17 +70,6 @@ struct FieldStream {
     values: Values,
     /// The probability, in 1 / 2^32, that a tick lacks the field.
     absent: u64,
-}
-
-/// How the next series is chosen.
-#[derive(Debug)]
-enum Pick {
-    InTurn {
-        next: usize,
-        series: usize,
-    },
-    /// Vose's alias method: per slot the probability in 1 / 2^32 to keep it, and the other choice.
-    Alias(Vec<(u64, u32)>),
 }
 
 /// Running sums, in 1 / 2^32, of the shares of ticks that are treated specially.
@@ -187,44 +177,6 @@ impl Stream {
     }
 }
 
-impl Pick {
-    fn new(series: u64, skew: f64) -> Self {
-        let series = series as usize;
-        if skew == 0.0 {
-            return Self::InTurn { next: 0, series };
-        }
-        let mut scaled: Vec<f64> = zipf_weights(series, skew).iter().map(|w| w * series as f64).collect();
-        let mut slots: Vec<(u64, u32)> = (0..series).map(|i| (u64::MAX, i as u32)).collect();
-        let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..series).partition(|i| scaled[*i] < 1.0);
-        while let (Some(high), Some(low)) = (large.last().copied(), small.pop()) {
-            slots[low] = ((scaled[low] * 4_294_967_296.0) as u64, high as u32);
-            scaled[high] -= 1.0 - scaled[low];
-            if scaled[high] < 1.0 {
-                large.pop();
-                small.push(high);
-            }
-        }
-        Self::Alias(slots)
-    }
-
-    #[inline]
-    fn next(&mut self, rng: &mut Rng) -> usize {
-        match self {
-            Self::InTurn { next, series } => {
-                let chosen = *next;
-                *next = if chosen + 1 == *series { 0 } else { chosen + 1 };
-                chosen
-            }
-            Self::Alias(slots) => {
-                let random = rng.u64(..);
-                let slot = below(random, slots.len() as u64) as usize;
-                let (keep, other) = slots[slot];
-                if random & 0xffff_ffff < keep { slot } else { other as usize }
-            }
-        }
-    }
-}
-
 impl Mix {
     fn new(plan: &Plan) -> Self {
         let profile = &plan.profile;
@@ -306,13 +258,6 @@ mod tests {
         places.sort_unstable();
         places.dedup();
         assert_eq!(places.len(), 20_000);
-    }
-
-    #[test]
-    fn skew_favours_the_first_series_and_reaches_all() {
-        let ticks = ticks(&plan("market", &["series=20", "connections=1", "skew=1"]), 0, 20_000);
-        let count = |series| ticks.iter().filter(|t| t.series == series).count();
-        assert!(count(0) > 3 * count(5) && (0..20).all(|series| count(series) > 50));
     }
 
     #[test]

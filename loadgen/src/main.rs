@@ -2,13 +2,14 @@
 //!
 //! It knows barline by its gRPC contract alone. The way through, for one run:
 //!
-//! 1. [`cli`] and [`profile`] say what is asked for; [`plan`] fixes the run's name, times and shares.
+//! 1. [`cli`] and [`profile`] ([`load`], [`check`]) say what is asked for; [`plan`] fixes the run's name, times and shares.
 //! 2. [`generate`] makes the ticks of a connection from the seed, with values from [`values`], series from
-//!    [`dimensions`] and times from [`pace`].
+//!    [`pick`] and [`dimensions`] and times from [`pace`].
 //! 3. [`encode`] and [`columnar`] write them as messages of the two wires, with the tools of [`wire`].
-//! 4. [`feed`] hands the messages over when they are due; [`tikr`] and [`native`] send them through [`codec`].
+//! 4. [`feed`] hands the messages over when they are due; [`tikr`] and [`native`] send them through [`codec`] on
+//!    channels of [`connect`], the latter within the bounds of [`in_flight`]. [`run`] holds it all together.
 //! 5. [`meter`] measures, [`progress`] shows, [`report`] sums up.
-//! 6. [`verify`] generates the ticks again, makes [`naive`] bars of them and lets [`compare`] and [`ledger`] hold
+//! 6. [`verify`] generates the ticks again, makes [`naive`] bars of them ([`aggregate`]) and lets [`compare`] and [`ledger`] hold
 //!    them against the server's.
 
 use std::process::ExitCode;
@@ -19,6 +20,8 @@ use cli::{Cli, Command, RunArgs};
 use report::Report;
 use run::Failure;
 
+mod aggregate;
+mod check;
 mod cli;
 mod codec;
 mod columnar;
@@ -30,10 +33,12 @@ mod feed;
 mod generate;
 mod in_flight;
 mod ledger;
+mod load;
 mod meter;
 mod naive;
 mod native;
 mod pace;
+mod pick;
 mod plan;
 mod profile;
 mod progress;
@@ -83,7 +88,7 @@ fn write(report: &Report, json: Option<&str>) -> Result<(), String> {
         None => {}
     }
     if json != Some("-") {
-        println!("{}", report.table());
+        print!("{}", report.table());
     }
     Ok(())
 }

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use crate::{
+    aggregate::{Expected, Gathered},
     generate::{Fate, SEQUENCES, Tick},
-    profile::{FieldType, Profile},
+    profile::Profile,
     units::Nanos,
 };
 
@@ -22,7 +23,7 @@ pub struct NaiveBars {
     heads: Vec<Head>,
     words: Vec<i64>,
     /// All values of a field in a bar, for quantiles.
-    values: Vec<Vec<i64>>,
+    lists: Vec<Vec<i64>>,
     /// Per series: the window its last tick fell in, and that bar.
     recent: Vec<(i64, u32)>,
 }
@@ -42,49 +43,6 @@ pub struct Head {
     pub last: Nanos,
 }
 
-/// What a metric must be.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Expected {
-    /// Exactly this integer.
-    Whole(i128),
-    /// Exactly this double.
-    Real(f64),
-    /// This double, up to 1e-9 of it.
-    Near(f64),
-    /// A double in this range.
-    Between(f64, f64),
-}
-
-/// One metric: which field it reads and where its words are.
-#[derive(Debug, Clone, Copy)]
-struct Gathered {
-    aggregation: Aggregation,
-    field: Option<usize>,
-    /// Its first word.
-    at: usize,
-    float: bool,
-    divisor: f64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Aggregation {
-    /// Words: place, value.
-    First,
-    Last,
-    /// Word: value.
-    Min,
-    Max,
-    /// Words: the sum, 128 bits.
-    Sum,
-    Avg,
-    /// Words: the sum and the sum of squares, 128 bits each.
-    Stddev,
-    /// None of its own.
-    Count,
-    /// Word: index into `values`.
-    Quantile(f64),
-}
-
 impl NaiveBars {
     /// No bars yet, of what `profile` says its spec computes.
     ///
@@ -95,20 +53,9 @@ impl NaiveBars {
         let mut stride = fields;
         let mut metrics = Vec::new();
         for metric in &profile.metrics {
-            let place = |e: String| format!("metric {:?}: {e}", metric.name);
-            let aggregation = Aggregation::read(&metric.aggregation).map_err(place)?;
-            let field = match &metric.field {
-                None if aggregation == Aggregation::Count => None,
-                None => return Err(place("only `count` works without a field".to_owned())),
-                Some(name) => {
-                    let position = profile.fields.iter().position(|f| f.name == *name);
-                    Some(position.ok_or_else(|| place(format!("{name:?} is no field of the profile")))?)
-                }
-            };
-            let float = field.is_some_and(|f| profile.fields[f].ty == FieldType::Float64);
-            let divisor = field.map_or(1.0, |f| profile.divisor(f));
-            metrics.push(Gathered { aggregation, field, at: stride, float, divisor });
-            stride += aggregation.words();
+            let gathered = Gathered::read(metric, profile, stride)?;
+            stride += gathered.words();
+            metrics.push(gathered);
         }
         Ok(Self {
             window: profile.window.0,
@@ -118,7 +65,7 @@ impl NaiveBars {
             places: HashMap::default(),
             heads: Vec::new(),
             words: Vec::new(),
-            values: Vec::new(),
+            lists: Vec::new(),
             recent: vec![(i64::MIN, 0); profile.series.0 as usize],
         })
     }
@@ -138,11 +85,7 @@ impl NaiveBars {
         // Time within the window, then sequence: one number that orders the ticks of a bar.
         let place = (tick.timestamp - head.start) * SEQUENCES as i64 + i64::from(tick.sequence);
         let words = &mut self.words[bar as usize * self.stride..][..self.stride];
-        for metric in &self.metrics {
-            let Some(field) = metric.field.filter(|f| tick.present >> f & 1 == 1) else { continue };
-            let first = words[field] == 0;
-            metric.aggregation.add(&mut words[metric.at..], &mut self.values, first, place, tick.values[field]);
-        }
+        self.metrics.iter().for_each(|metric| metric.add(words, &mut self.lists, place, tick));
         for (field, count) in words[..self.fields].iter_mut().enumerate() {
             *count += i64::from(tick.present >> field & 1);
         }
@@ -173,18 +116,7 @@ impl NaiveBars {
     /// Metric number `metric` of bar number `bar`; `None` where no tick carries its field.
     pub fn metric(&self, bar: usize, metric: usize) -> Option<Expected> {
         let words = &self.words[bar * self.stride..][..self.stride];
-        let metric = &self.metrics[metric];
-        let count = metric.field.map_or(self.heads[bar].ticks as i64, |field| words[field]);
-        match (metric.aggregation, count) {
-            (Aggregation::Count, count) => Some(Expected::Whole(count.into())),
-            (_, 0) => None,
-            (Aggregation::Quantile(rank), _) => {
-                let mut values = self.values[words[metric.at] as usize].clone();
-                values.sort_unstable();
-                Some(quantile(&values, rank, metric.divisor))
-            }
-            _ => Some(metric.value(&words[metric.at..], count)),
-        }
+        self.metrics[metric].value(words, &self.lists, self.heads[bar].ticks)
     }
 
     fn bar(&mut self, series: u32, number: i64) -> u32 {
@@ -198,102 +130,6 @@ impl NaiveBars {
         self.recent[series as usize] = (number, bar);
         bar
     }
-}
-
-impl Aggregation {
-    fn read(name: &str) -> Result<Self, String> {
-        Ok(match name {
-            "first" => Self::First,
-            "last" => Self::Last,
-            "min" => Self::Min,
-            "max" => Self::Max,
-            "sum" => Self::Sum,
-            "avg" => Self::Avg,
-            "stddev" => Self::Stddev,
-            "count" => Self::Count,
-            _ => {
-                let percent =
-                    name.strip_prefix('p').and_then(|p| p.parse::<f64>().ok()).filter(|p| *p > 0.0 && *p < 100.0);
-                let allowed = "first, last, min, max, sum, count, avg, stddev and p1 to p99.9 are allowed";
-                Self::Quantile(percent.ok_or_else(|| format!("aggregation {name:?} is unknown, {allowed}"))? / 100.0)
-            }
-        })
-    }
-
-    fn words(self) -> usize {
-        match self {
-            Self::Count => 0,
-            Self::Min | Self::Max | Self::Quantile(_) => 1,
-            Self::First | Self::Last | Self::Sum | Self::Avg => 2,
-            Self::Stddev => 4,
-        }
-    }
-
-    /// Adds a value to a metric's words; `first` where it is the first of its bar.
-    #[inline]
-    fn add(self, words: &mut [i64], values: &mut Vec<Vec<i64>>, first: bool, place: i64, value: i64) {
-        match self {
-            Self::First if first || place < words[0] => words[..2].copy_from_slice(&[place, value]),
-            Self::Last if first || place >= words[0] => words[..2].copy_from_slice(&[place, value]),
-            Self::Min if first || value < words[0] => words[0] = value,
-            Self::Max if first || value > words[0] => words[0] = value,
-            Self::First | Self::Last | Self::Min | Self::Max | Self::Count => {}
-            Self::Sum | Self::Avg => add_wide(words, value.into()),
-            Self::Stddev => {
-                add_wide(words, value.into());
-                add_wide(&mut words[2..], i128::from(value) * i128::from(value));
-            }
-            Self::Quantile(_) => {
-                if first {
-                    words[0] = values.len() as i64;
-                    values.push(Vec::new());
-                }
-                values[words[0] as usize].push(value);
-            }
-        }
-    }
-}
-
-impl Gathered {
-    /// The metric's value, of at least one value of its field.
-    fn value(&self, words: &[i64], count: i64) -> Expected {
-        let real = |value: f64| value / self.divisor;
-        match self.aggregation {
-            Aggregation::First | Aggregation::Last if self.float => Expected::Real(real(words[1] as f64)),
-            Aggregation::First | Aggregation::Last => Expected::Whole(words[1].into()),
-            Aggregation::Min | Aggregation::Max if self.float => Expected::Real(real(words[0] as f64)),
-            Aggregation::Min | Aggregation::Max => Expected::Whole(words[0].into()),
-            Aggregation::Sum if self.float => Expected::Near(real(wide(words) as f64)),
-            Aggregation::Sum => Expected::Whole(wide(words)),
-            Aggregation::Avg => Expected::Near(real(wide(words) as f64 / count as f64)),
-            Aggregation::Stddev => {
-                let (n, sum, squares) = (i128::from(count), wide(words), wide(&words[2..]));
-                let variance = (n * squares - sum * sum) as f64 / (n * n) as f64;
-                Expected::Near(real(variance.sqrt()))
-            }
-            Aggregation::Count | Aggregation::Quantile(_) => Expected::Whole(count.into()),
-        }
-    }
-}
-
-/// The range a quantile must lie in: between the values at the neighbouring ranks, for there are several
-/// definitions of a quantile, and 2 % beyond them.
-fn quantile(sorted: &[i64], rank: f64, divisor: f64) -> Expected {
-    let last = sorted.len() - 1;
-    let low = (rank * last as f64).floor() as usize;
-    let high = (rank * last as f64).ceil() as usize;
-    let (low, high) = (sorted[low] as f64 / divisor, sorted[high] as f64 / divisor);
-    Expected::Between(low - 0.02 * low.abs(), high + 0.02 * high.abs())
-}
-
-fn wide(words: &[i64]) -> i128 {
-    i128::from(words[1]) << 64 | i128::from(words[0] as u64)
-}
-
-fn add_wide(words: &mut [i64], value: i128) {
-    let sum = wide(words) + value;
-    words[0] = sum as i64;
-    words[1] = (sum >> 64) as i64;
 }
 
 #[cfg(test)]
@@ -350,16 +186,5 @@ mod tests {
         let after = bars.find(3, 0).unwrap();
         assert_eq!(bars.metric(after, 0), Some(Expected::Real(3.0)));
         assert_eq!((bars.find(3, 1), bars.find(4, 0), bars.len()), (None, None, 2));
-    }
-
-    #[test]
-    fn wide_sums_carry() {
-        let mut words = [0, 0];
-        for value in [i64::MAX, i64::MAX, i64::MAX, -5] {
-            add_wide(&mut words, value.into());
-        }
-        assert_eq!(wide(&words), 3 * i128::from(i64::MAX) - 5);
-        add_wide(&mut words, -3 * i128::from(i64::MAX));
-        assert_eq!(wide(&words), -5);
     }
 }

@@ -111,10 +111,11 @@ impl Report {
         for (name, value) in self.rows() {
             table.add_row([name, value]);
         }
-        let mut text = table.to_string();
+        let mut text: String = table.to_string().lines().map(|line| line.trim_end().to_owned() + "\n").collect();
         for difference in self.verify.iter().flat_map(|v| v.ledger.iter().chain(&v.differences)) {
-            text += "\n\n";
+            text += "\n";
             text += difference.trim_end();
+            text += "\n";
         }
         text
     }

@@ -4,8 +4,9 @@ use std::{fmt::Write, sync::Arc};
 
 use crate::{
     generate::{Fate, Stream, Tick},
+    load::SHIPPED,
     plan::{Limit, Plan},
-    profile::{Profile, SHIPPED},
+    profile::Profile,
     units::SECOND,
 };
 

@@ -204,9 +204,7 @@ pub(super) mod tests {
     use super::*;
     use crate::model::FieldType::{Float64, Int64, Uint64};
     use crate::model::time::{HOUR, SECOND};
-    use crate::spec::{
-        Cardinality, CardinalityOverflow, Field, Granularity, LatePolicy, Retention, WindowRules,
-    };
+    use crate::spec::{Cardinality, CardinalityOverflow, Field, Granularity, LatePolicy, Retention, WindowRules};
 
     /// `market`: dimension `symbol`; fields `price` int64, `quantity` uint64, `level` float64; nanoseconds.
     pub(crate) fn spec() -> Spec {

@@ -1,7 +1,8 @@
 //! Which rows lack a field: runs where that is shorter, bits where it is not.
 
 use super::block_header::CorruptBlock;
-use super::wire::{Reader, put_varint};
+use super::varint::put_varint;
+use super::wire::Reader;
 
 const RAW: u8 = 0;
 const RUNS: u8 = 1;
@@ -27,7 +28,9 @@ pub fn pack(words: &[u64], rows: usize, out: &mut Vec<u8>) {
     if out.len() - start > raw_len {
         out.truncate(start);
         out.push(RAW);
-        out.extend((0..raw_len).map(|byte| (0..8).fold(0, |b, i| b | u8::from(byte * 8 + i < rows && bit(byte * 8 + i)) << i)));
+        out.extend(
+            (0..raw_len).map(|byte| (0..8).fold(0, |b, i| b | u8::from(byte * 8 + i < rows && bit(byte * 8 + i)) << i)),
+        );
     }
 }
 

@@ -44,7 +44,11 @@ pub fn encode(batch: &TickBatch, spec: &Spec, offset: u64, received_at: TimeNs) 
     };
     section(&mut |out| pack(&batch.series, out));
     section(&mut |out| pack(&batch.timestamps, out));
-    section(&mut |out| if batch.sequences.iter().any(|s| *s != 0) { pack(&batch.sequences, out) });
+    section(&mut |out| {
+        if batch.sequences.iter().any(|s| *s != 0) {
+            pack(&batch.sequences, out)
+        }
+    });
     for (column, field) in batch.fields.iter().zip(&spec.fields) {
         section(&mut |out| write_values(column, field.ty, out));
         section(&mut |out| bitmap::pack(&column.absent, rows, out));

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::wire::{Reader, put_varint, unzigzag, zigzag};
+use super::varint::{put_varint, unzigzag, zigzag};
+use super::wire::Reader;
 use crate::model::{FieldType, TickBatch, TimeNs};
 use crate::spec::Spec;
 

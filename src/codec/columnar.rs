@@ -49,13 +49,7 @@ impl ColumnarDecoder {
     }
 
     /// Appends the rows of one batch that are taken to the batch of its spec.
-    pub fn decode(
-        &mut self,
-        batch: &IngestBatch,
-        now: TimeNs,
-        interner: &dyn Interner,
-        out: &mut Builders,
-    ) -> Decoded {
+    pub fn decode(&mut self, batch: &IngestBatch, now: TimeNs, interner: &dyn Interner, out: &mut Builders) -> Decoded {
         let rows = batch.timestamps.len();
         let mut verdict = Verdict::new(rows);
         let Some(spec) = self.specs.by_name(&batch.spec).cloned() else {
@@ -259,7 +253,8 @@ mod tests {
         let mut batch = batch(&["10", "full"], &[0, 0, 1, 7, 0], fields);
         batch.timestamps[2] = 0;
         let (said, rows) = decode(&[batch]);
-        let expected = [(Reason::Expired, 1, vec![2]), (Reason::BadDimensions, 1, vec![3]), (Reason::BadField, 1, vec![1])];
+        let expected =
+            [(Reason::Expired, 1, vec![2]), (Reason::BadDimensions, 1, vec![3]), (Reason::BadField, 1, vec![1])];
         assert_eq!(reasons(&said[0]), expected);
         assert_eq!((said[0].accepted, rows.len()), (2, 2));
         assert_eq!((0..2).map(|row| rows.fields[1].get(row)).collect::<Vec<_>>(), [Some(1), None]);

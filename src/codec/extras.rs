@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::block_header::{CorruptBlock, number};
 use super::pack::{pack, unpack};
-use super::wire::{Reader, put_varint};
+use super::varint::put_varint;
+use super::wire::Reader;
 use crate::model::ExtraField;
 
 /// The most extras of one block: more than fit into one message of 16 MiB.
@@ -37,7 +38,7 @@ fn write_column<T: super::pack::Word + Default>(values: &[T], out: &mut Vec<u8>)
     out.extend_from_slice(&packed);
 }
 
-/// Reads what [`write`] wrote for a block of `rows` rows.
+/// Reads what [`write()`] wrote for a block of `rows` rows.
 ///
 /// # Errors
 /// The bytes are not what `write` writes.

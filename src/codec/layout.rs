@@ -9,7 +9,8 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::admit::MAX_EXTRAS;
-use super::wire::{BadWire, MAX_DEPTH, Prefix, Reader, bytes_key, put_varint, varint_key};
+use super::varint::put_varint;
+use super::wire::{BadWire, MAX_DEPTH, Prefix, Reader, bytes_key, varint_key};
 use crate::model::series::MAX_NAME_BYTES;
 use crate::spec::Spec;
 

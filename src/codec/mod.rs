@@ -1,9 +1,10 @@
 //! L1: bytes ⇄ model, one file per format. Pure: no I/O, no clock.
 //!
 //! Read in this order: [`admit`] (which ticks are taken, and what is said about the others), [`builders`]
-//! (where taken ticks go), [`wire`] (protobuf primitives), [`tikr`] (`tikr.v1` bytes straight into columns,
-//! with [`dictionary`] and [`layout`] as its memory of the stream), [`columnar`] (`barline.v1` batches),
-//! [`block`] (the journal's compressed blocks, whose columns are packed by [`pack`] and [`bitmap`]).
+//! (where taken ticks go), [`wire`] and [`varint`] (protobuf primitives), [`tikr`] (`tikr.v1` bytes
+//! straight into columns, tick by tick through a [`draft`], with [`dictionary`] and [`layout`] as its memory of the
+//! stream), [`columnar`] (`barline.v1` batches), [`block`] (the journal's compressed blocks: [`block_header`],
+//! columns by [`pack`] and [`bitmap`], and [`extras`]).
 
 pub mod admit;
 pub mod bitmap;
@@ -19,6 +20,7 @@ pub mod layout;
 pub mod pack;
 mod restate;
 pub mod tikr;
+pub mod varint;
 pub mod wire;
 
 pub use admit::{Decoded, Interner, Malformed, Refusal, Rejection, Rejections};

@@ -11,7 +11,8 @@ use pco::wrapped::{FileCompressor, FileDecompressor};
 use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 
 use super::block_header::CorruptBlock;
-use super::wire::{Reader, put_varint, unzigzag, zigzag};
+use super::varint::{put_varint, unzigzag, zigzag};
+use super::wire::Reader;
 
 const CONSTANT: u8 = 0;
 const PLAIN: u8 = 1;

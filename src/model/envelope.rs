@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BarBatch, TickSlice};
+use super::{BarBatch, TickSlice, TimeNs};
 
 /// One message in a lane.
 #[derive(Debug, Clone)]
@@ -24,13 +24,24 @@ pub enum Signal {
     End,
 }
 
-/// From where one aggregator instance must replay the journal to rebuild its open windows.
+/// From where one aggregator instance can rebuild its open windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The aggregator instance.
     pub instance: u16,
+    /// How many instances there were.
+    pub instances: u16,
     /// Ticks of this instance's series that arrived before this offset are in bars already.
     pub replay_from: u64,
+    /// Coarser windows that start before this are not open; the others are added up from stored finer bars.
+    pub cascade_from: TimeNs,
+}
+
+impl Checkpoint {
+    /// The checkpoint of an instance that is no more and whose series others have taken over.
+    pub fn retired(instance: u16) -> Self {
+        Self { instance, instances: 0, replay_from: u64::MAX, cascade_from: TimeNs::MAX }
+    }
 }
 
 impl Envelope {

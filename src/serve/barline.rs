@@ -41,7 +41,10 @@ impl Barline for BarlineService {
         Err(no_ingest())
     }
 
-    async fn subscribe_bars(&self, request: Request<SubscribeBarsRequest>) -> Result<Response<Reply<BarChunk>>, Status> {
+    async fn subscribe_bars(
+        &self,
+        request: Request<SubscribeBarsRequest>,
+    ) -> Result<Response<Reply<BarChunk>>, Status> {
         let filter = filter(&self.0, request.into_inner())?;
         Ok(Response::new(Box::pin(live::subscribe(&self.0, filter))))
     }

@@ -16,6 +16,7 @@ use super::params::Params;
 use super::read::{BarQuery, ReadError, TickQuery, bars, select, specs, state, ticks};
 use super::served::Served;
 use super::{convert, when};
+use crate::codec::admit::quote;
 
 const INDEX: &str = "\
 barline
@@ -103,9 +104,10 @@ async fn series(State(served): State<Arc<Served>>, pairs: Pairs) -> Result<Respo
     }
     let spec = select::spec(&served.context.specs, &params.spec)?.id;
     document(&served, "series", params.limit, move |served, rows| {
-        served.context.catalog.matching(spec, &params.series, &mut |_, key| {
-            rows.push(&dimensions(&convert::dimensions(key)))
-        });
+        served
+            .context
+            .catalog
+            .matching(spec, &params.series, &mut |_, key| rows.push(&dimensions(&convert::dimensions(key))));
         Ok(())
     })
     .await
@@ -131,9 +133,7 @@ fn needed(spec: &str) -> Result<&str, ReadError> {
 }
 
 async fn no_such_path(uri: Uri) -> ReadError {
-    let path = uri.path();
-    let end = path.floor_char_boundary(64);
-    ReadError::NotFound(format!("no such path {:?}; / lists them", &path[..end]))
+    ReadError::NotFound(format!("no such path {:?}; / lists them", quote(uri.path())))
 }
 
 async fn only_get() -> Response {

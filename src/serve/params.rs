@@ -3,6 +3,7 @@
 use super::read::{ReadError, select};
 use super::when;
 use crate::catalog::Match;
+use crate::codec::admit::quote;
 use crate::model::TimeNs;
 
 /// Rows in a reply unless said otherwise, and the most there may be.
@@ -47,7 +48,7 @@ impl Params {
         let (mut seen, mut dimensions) = (Vec::new(), Vec::new());
         for (name, value) in pairs {
             let Some(known) = allowed.iter().find(|known| **known == name) else {
-                let (name, allowed) = (shorten(&name), list(allowed));
+                let (name, allowed) = (quote(&name), list(allowed));
                 return Err(ReadError::Invalid(format!("unknown parameter {name:?}, allowed here: {allowed}")));
             };
             if *known != "match" && seen.contains(known) {
@@ -87,7 +88,7 @@ fn limit(value: &str) -> Result<u64, ReadError> {
             let remedy = "narrow the range with `from` and `to`, or use gRPC";
             Err(ReadError::TooLarge(format!("limit {value} is more than {MAX_LIMIT}; {remedy}")))
         }
-        _ => Err(ReadError::Invalid(format!("limit {:?} is not in 1..={MAX_LIMIT}", shorten(value)))),
+        _ => Err(ReadError::Invalid(format!("limit {:?} is not in 1..={MAX_LIMIT}", quote(value)))),
     }
 }
 
@@ -95,17 +96,12 @@ fn flag(name: &str, value: &str) -> Result<bool, ReadError> {
     match value {
         "" | "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
-        _ => Err(ReadError::Invalid(format!("{name} {:?} is neither true nor false", shorten(value)))),
+        _ => Err(ReadError::Invalid(format!("{name} {:?} is neither true nor false", quote(value)))),
     }
 }
 
 fn list(allowed: &[&str]) -> String {
     if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") }
-}
-
-/// Enough of a hostile text to recognise it.
-fn shorten(text: &str) -> &str {
-    &text[..text.floor_char_boundary(64)]
 }
 
 #[cfg(test)]
@@ -122,7 +118,8 @@ mod tests {
 
     #[test]
     fn every_parameter_is_read_and_matches_add_up() {
-        let params = read(&[("spec", "s"), ("match", "a=1"), ("match", "b=*"), ("exact", ""), ("from", "-5m"), ("limit", "7")]);
+        let params =
+            read(&[("spec", "s"), ("match", "a=1"), ("match", "b=*"), ("exact", ""), ("from", "-5m"), ("limit", "7")]);
         let params = params.unwrap();
         assert_eq!((params.spec.as_str(), params.from, params.to, params.limit), ("s", Some(5 * MINUTE), None, 7));
         assert_eq!(params.series, Match::exact([("a", "1"), ("b", "*")]));
@@ -130,7 +127,8 @@ mod tests {
 
     #[test]
     fn what_is_unknown_repeated_or_unreadable_is_an_error() {
-        let refused = [("sped", "s"), ("from", "soon"), ("limit", "0"), ("limit", "-1"), ("exact", "maybe"), ("match", "a")];
+        let refused =
+            [("sped", "s"), ("from", "soon"), ("limit", "0"), ("limit", "-1"), ("exact", "maybe"), ("match", "a")];
         for pair in refused {
             assert!(matches!(read(&[pair]), Err(ReadError::Invalid(_))), "{pair:?}");
         }

@@ -103,7 +103,9 @@ fn range(start: u64, end: u64) -> Result<(TimeNs, TimeNs), ReadError> {
     }
     if end - start > MAX_RANGE {
         let asked = end - start;
-        return Err(ReadError::OutOfRange(format!("time range too large: max 24h ({MAX_RANGE} ns), this is {asked} ns")));
+        return Err(ReadError::OutOfRange(format!(
+            "time range too large: max 24h ({MAX_RANGE} ns), this is {asked} ns"
+        )));
     }
     let clamp = |time: u64| TimeNs::try_from(time).unwrap_or(TimeNs::MAX);
     Ok((clamp(start), clamp(end)))

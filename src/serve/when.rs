@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::codec::admit::quote;
 use crate::model::TimeNs;
 use crate::spec::units::parse_duration;
 
@@ -27,7 +28,7 @@ pub fn parse(text: &str, now: TimeNs) -> Result<TimeNs, String> {
     }
     let instant: Option<Timestamp> = text.parse().ok();
     let ns = instant.and_then(|instant| TimeNs::try_from(instant.as_nanosecond()).ok());
-    ns.ok_or_else(|| format!("{:?} is no point in time: {ALLOWED}", shorten(text)))
+    ns.ok_or_else(|| format!("{:?} is no point in time: {ALLOWED}", quote(text)))
 }
 
 /// RFC 3339 in UTC, with as many digits behind the second as it takes to be exact.
@@ -37,11 +38,6 @@ pub fn rfc3339(time: TimeNs) -> String {
         // Out of reach: jiff covers the years -9999 to 9999, nanoseconds in 64 bits 1677 to 2262.
         Err(_) => time.to_string(),
     }
-}
-
-/// Enough of a hostile text to recognise it.
-fn shorten(text: &str) -> &str {
-    &text[..text.floor_char_boundary(64)]
 }
 
 #[cfg(test)]

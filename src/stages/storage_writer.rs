@@ -4,7 +4,7 @@
 //! Only windows at or below the highest start ever written for their series can be stored already; everything
 //! above that is written without looking.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -47,7 +47,7 @@ fn factory(context: Context) -> StageFactory {
     let last = Arc::new(Mutex::new(None));
     Box::new(move |_| {
         let frontiers = context.specs.iter().map(|spec| Frontier::load(&context, spec)).collect();
-        Ok(Box::new(StorageWriter { context: context.clone(), frontiers, last: last.clone() }))
+        Ok(Box::new(StorageWriter { context: context.clone(), frontiers, reported: BTreeSet::new(), last: last.clone() }))
     })
 }
 
@@ -55,6 +55,8 @@ struct StorageWriter {
     context: Context,
     /// By spec.
     frontiers: Vec<Frontier>,
+    /// Aggregator instances that have given a checkpoint.
+    reported: BTreeSet<u16>,
     /// The last batch committed and what came of it. It outlives the stage: a batch that comes again after a failure
     /// between commit and sending is recognised by it and not merged twice.
     last: Arc<Mutex<Option<Stored>>>,
@@ -185,9 +187,19 @@ impl StorageWriter {
         commit(batch)
     }
 
-    fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), StageError> {
+    /// Keeps a checkpoint. Once every instance of this run has given one, those of instances that are no more say nothing
+    /// any longer.
+    fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), StageError> {
         let mut batch = self.context.store.batch();
-        batch.put_checkpoint(checkpoint.instance, checkpoint.replay_from);
+        batch.put_checkpoint(checkpoint);
+        self.reported.insert(checkpoint.instance);
+        if self.reported.len() == usize::from(checkpoint.instances) {
+            let stored = self.context.store.checkpoints();
+            let gone = stored.iter().filter(|stored| stored.instance >= checkpoint.instances);
+            for gone in gone.map(|stored| Checkpoint::retired(stored.instance)) {
+                batch.put_checkpoint(gone);
+            }
+        }
         commit(batch)
     }
 }

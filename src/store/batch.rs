@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::open::{lock, newest_record};
 use super::{BlockFacts, Durability, Op, Store, StoreError, bar_bytes, keys, meta, value};
-use crate::model::{BarHead, SeriesId, SeriesKey, SpecId, TimeNs};
+use crate::model::{BarHead, Checkpoint, SeriesId, SeriesKey, SpecId, TimeNs};
 
 /// Writes in the making. Nothing is stored before [`StoreBatch::commit`]; dropping it forgets them.
 pub struct StoreBatch {
@@ -15,7 +15,7 @@ pub struct StoreBatch {
     writes: Vec<Write>,
     /// Per granularity that got bars: the highest window start among them.
     newest: Vec<(SpecId, u8, TimeNs)>,
-    checkpoints: Vec<(u16, u64)>,
+    checkpoints: Vec<Checkpoint>,
     /// Why it cannot be committed.
     error: Option<StoreError>,
 }
@@ -95,11 +95,10 @@ impl StoreBatch {
         self.writes.push(Write::Bar { spec, granularity, start, key, value });
     }
 
-    /// Notes from where an aggregator instance replays.
-    pub fn put_checkpoint(&mut self, instance: u16, replay_from: u64) {
-        self.checkpoints.push((instance, replay_from));
-        let record = format!("checkpoint/{instance}");
-        self.writes.push(Write::Fixed(meta::put(&record, &replay_from.to_be_bytes())));
+    /// Notes from where an aggregator instance can be rebuilt.
+    pub fn put_checkpoint(&mut self, checkpoint: Checkpoint) {
+        self.checkpoints.push(checkpoint);
+        self.writes.push(Write::Fixed(meta::put_checkpoint(&checkpoint)));
     }
 
     /// Writes everything, and returns when it is as durable as asked. An empty batch makes what was committed
@@ -131,7 +130,8 @@ impl StoreBatch {
         for (spec, granularity, start) in self.newest {
             self.store.spec(spec).bars[granularity as usize].newest.fetch_max(start, Relaxed);
         }
-        inner.checkpoints.lock().unwrap_or_else(PoisonError::into_inner).extend(self.checkpoints);
+        inner.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
+            .extend(self.checkpoints.iter().map(|checkpoint| (checkpoint.instance, *checkpoint)));
         drop(gate);
         settled.iter().for_each(|space| inner.kv.settle(space));
         Ok(())

@@ -6,14 +6,14 @@
 //! journal_end              u64: no offset below may be given again
 //! newest/<spec>/<window>   i64: the highest window start stored
 //! cutoff/<spec>            i64 i64: older ticks and bars stay hidden
-//! checkpoint/<instance>    u64: from where that instance replays
+//! checkpoint/<instance>    from where that instance can be rebuilt
 //! ```
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Kv, Op, StoreError, keys, value};
-use crate::model::{DurationNs, FieldType};
+use crate::model::{Checkpoint, DurationNs, FieldType};
 use crate::spec::{Accumulator, AccumulatorKind, Spec};
 
 /// The format written, and the newest that can be read.
@@ -104,6 +104,29 @@ pub fn get_u64(kv: &dyn Kv, record: &str) -> Result<Option<u64>, StoreError> {
 pub fn put(record: &str, payload: &[u8]) -> Op {
     let key = Bytes::copy_from_slice(record.as_bytes());
     Op::Put { space: keys::META.into(), value: value::frame(&key, payload), key }
+}
+
+/// The write that sets a checkpoint: instances u16 · replay_from u64 · cascade_from i64, under its instance.
+pub fn put_checkpoint(checkpoint: &Checkpoint) -> Op {
+    let Checkpoint { instance, instances, replay_from, cascade_from } = checkpoint;
+    let mut payload = instances.to_be_bytes().to_vec();
+    payload.extend(replay_from.to_be_bytes());
+    payload.extend(cascade_from.to_be_bytes());
+    put(&format!("checkpoint/{instance}"), &payload)
+}
+
+/// Reads what [`put_checkpoint`] wrote; `None` where it is corrupt.
+pub fn read_checkpoint(key: &[u8], frame: &Bytes) -> Option<Checkpoint> {
+    let instance = std::str::from_utf8(key).ok()?.strip_prefix("checkpoint/")?.parse().ok()?;
+    let payload = value::open(key, frame)?;
+    let (instances, rest) = payload.split_first_chunk()?;
+    let (replay_from, rest) = rest.split_first_chunk()?;
+    Some(Checkpoint {
+        instance,
+        instances: u16::from_be_bytes(*instances),
+        replay_from: u64::from_be_bytes(*replay_from),
+        cascade_from: i64::from_be_bytes(rest.try_into().ok()?),
+    })
 }
 
 /// The record of a spec.

@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use bytes::Bytes;
 
 use super::keys::{self, PartitionName};
 use super::meta::{self, SpecRecord};
@@ -13,7 +12,7 @@ use super::partition::{Partitions, period_of};
 use super::quarantine::{Kind, Quarantine};
 use super::types::Family;
 use super::{Durability, Kv, StoreBatch, StoreError, value};
-use crate::model::{SeriesId, SeriesKey, SpecId, TimeNs};
+use crate::model::{Checkpoint, SeriesId, SeriesKey, SpecId, TimeNs};
 use crate::spec::{Accumulator, Spec, Specs};
 
 /// Turns the state of a bar written in layout `from` into one of layout `to`: accumulators both have are kept,
@@ -36,7 +35,7 @@ pub(super) struct Inner {
     pub orphans: Vec<Orphan>,
     pub quarantine: Quarantine,
     pub journal_end: AtomicU64,
-    pub checkpoints: Mutex<BTreeMap<u16, u64>>,
+    pub checkpoints: Mutex<BTreeMap<u16, Checkpoint>>,
     /// Bytes at which a partition is cut short.
     pub limit_ticks: AtomicU64,
     pub limit_bars: AtomicU64,
@@ -142,10 +141,10 @@ impl Store {
         Ok(())
     }
 
-    /// From where each aggregator instance replays, by instance.
-    pub fn checkpoints(&self) -> Vec<(u16, u64)> {
+    /// From where each aggregator instance can be rebuilt, by instance.
+    pub fn checkpoints(&self) -> Vec<Checkpoint> {
         let checkpoints = self.inner.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        checkpoints.iter().map(|(instance, replay_from)| (*instance, *replay_from)).collect()
+        checkpoints.values().copied().collect()
     }
 
     pub(super) fn spec(&self, id: SpecId) -> &SpecStore {
@@ -237,11 +236,11 @@ fn find_journal_end(kv: &dyn Kv) -> Result<u64, StoreError> {
 }
 
 /// Checkpoints by instance. One that is corrupt is put aside: its instance replays from the beginning.
-fn load_checkpoints(kv: &dyn Kv, quarantine: &Quarantine) -> Result<BTreeMap<u16, u64>, StoreError> {
+fn load_checkpoints(kv: &dyn Kv, quarantine: &Quarantine) -> Result<BTreeMap<u16, Checkpoint>, StoreError> {
     let (mut found, mut corrupt) = (BTreeMap::new(), Vec::new());
     kv.scan(keys::META, b"checkpoint/", Some(b"checkpoint0"), &mut |key, frame| {
-        match read_checkpoint(key, &frame) {
-            Some((instance, replay_from)) => _ = found.insert(instance, replay_from),
+        match meta::read_checkpoint(key, &frame) {
+            Some(checkpoint) => _ = found.insert(checkpoint.instance, checkpoint),
             None => corrupt.push((key.to_vec(), frame)),
         }
         ControlFlow::Continue(())
@@ -252,8 +251,3 @@ fn load_checkpoints(kv: &dyn Kv, quarantine: &Quarantine) -> Result<BTreeMap<u16
     Ok(found)
 }
 
-fn read_checkpoint(key: &[u8], frame: &Bytes) -> Option<(u16, u64)> {
-    let instance = std::str::from_utf8(key).ok()?.strip_prefix("checkpoint/")?.parse().ok()?;
-    let payload = value::open(key, frame)?;
-    Some((instance, u64::from_be_bytes(payload.as_ref().try_into().ok()?)))
-}

@@ -125,6 +125,12 @@ impl Open {
         self.live -= 1;
     }
 
+    /// The starts of all open windows that are not of the finest granularity.
+    pub(super) fn starts_of_coarser(&self) -> impl Iterator<Item = TimeNs> + '_ {
+        let open = self.windows.iter().filter(|window| window.entry != NONE && window.granularity > 0);
+        open.map(|window| window.start)
+    }
+
     /// The slots of the list that starts at `head`.
     pub(super) fn list(&self, head: u32) -> impl Iterator<Item = u32> + '_ {
         let slot = |slot: u32| (slot != NONE).then_some(slot);

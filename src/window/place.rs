@@ -159,6 +159,9 @@ impl Windows {
         let end = end_of(start, self.length_of(granularity));
         let due = end.saturating_add(self.spec.window.wait);
         let slot = self.insert(entry, Window { due, ..Window::empty(start, granularity) });
+        if granularity > 0 {
+            self.cascade_from = self.cascade_from.min(start);
+        }
         let series = self.series.get(entry);
         series.closes = series.closes.min(due);
         let silent = end.max(series.seen).saturating_add(self.spec.window.idle);

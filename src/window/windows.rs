@@ -33,6 +33,8 @@ pub struct Windows {
     pub(super) arrived: u64,
     /// Ticks in open windows of the finest granularity.
     pub(super) open_ticks: u64,
+    /// No open coarser window starts before this.
+    pub(super) cascade_from: TimeNs,
     /// Scratch: the ticks of one block that have a window.
     pub(super) placing: Box<Placing>,
     /// Scratch: windows about to close, and the closed state of one.
@@ -65,6 +67,7 @@ impl Windows {
             ripe: Vec::new(),
             arrived: 0,
             open_ticks: 0,
+            cascade_from: TimeNs::MAX,
             placing: Box::new(Placing::new()),
             closing: Vec::new(),
             words: Vec::new(),
@@ -129,6 +132,19 @@ impl Windows {
     /// How many series have been seen.
     pub fn series(&self) -> usize {
         self.series.len()
+    }
+
+    /// A time before which no open coarser window starts: those are added up from stored finer bars if this process dies
+    /// now. It only falls, until it is [measured](Self::measure_cascade) anew.
+    pub fn cascade_from(&self) -> TimeNs {
+        self.cascade_from
+    }
+
+    /// Raises [`cascade_from`](Self::cascade_from) to the start of the oldest open coarser window. Looks at every window.
+    pub fn measure_cascade(&mut self) {
+        if self.cascade_from < TimeNs::MAX {
+            self.cascade_from = self.open.starts_of_coarser().min().unwrap_or(TimeNs::MAX);
+        }
     }
 
     /// The lowest arrival number in an open window of the finest granularity: from here on the journal must be replayed

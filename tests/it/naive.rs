@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use barline::model::time::SECOND;
-use barline::model::{SpecId, TimeNs, Value};
+use barline::model::{DurationNs, SpecId, TimeNs, Value};
 use barline::store::{BarScan, Store};
 use barline::window::state;
 
@@ -29,11 +28,11 @@ pub struct Bar {
 /// Bars by (series, window start).
 pub type Bars = BTreeMap<(u32, TimeNs), Bar>;
 
-/// The one-second bars of `ticks`.
-pub fn bars(ticks: &[Tick]) -> Bars {
+/// The bars of `ticks` over windows of `length`.
+pub fn bars(ticks: &[Tick], length: DurationNs) -> Bars {
     let mut windows: BTreeMap<(u32, TimeNs), Vec<(TimeNs, u32, usize)>> = BTreeMap::new();
     for (arrival, tick) in ticks.iter().enumerate() {
-        let start = tick.time.div_euclid(SECOND) * SECOND;
+        let start = tick.time.div_euclid(length) * length;
         windows.entry((tick.series, start)).or_default().push((tick.time, tick.sequence, arrival));
     }
     let bar = |mut places: Vec<(TimeNs, u32, usize)>| {
@@ -57,11 +56,11 @@ pub fn bars(ticks: &[Tick]) -> Bars {
     windows.into_iter().map(|(key, places)| (key, bar(places))).collect()
 }
 
-/// The one-second bars of `market_ticks` in the store.
-pub fn stored(store: &Store, specs: &barline::spec::Specs) -> Bars {
+/// The bars of `market_ticks` in the store, of one granularity.
+pub fn stored(store: &Store, specs: &barline::spec::Specs, granularity: u8) -> Bars {
     let spec = specs.by_name("market_ticks").unwrap();
     let mut found = Bars::new();
-    let scan = BarScan { spec: spec.id, granularity: 0, series: None, from: TimeNs::MIN, to: TimeNs::MAX };
+    let scan = BarScan { spec: spec.id, granularity, series: None, from: TimeNs::MIN, to: TimeNs::MAX };
     store
         .scan_bars(&scan, &mut |head, words| {
             let metrics = state::metrics(spec, head, words);

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use barline::app::{App, Seams};
 use barline::codec::Interner;
+use barline::model::time::SECOND;
 use barline::model::{SeriesId, SeriesKey, SpecId, TickBatch};
 use barline::runtime::source::Running;
 use barline::runtime::{Built, Source, SourceContext, StageError};
-use barline::spec::Specs;
+use barline::spec::{Granularity, Spec, Specs};
+use barline::topology::Plan;
 
 use super::naive::Tick;
 
@@ -50,7 +52,7 @@ pub fn batch(spec: SpecId, ticks: &[Tick]) -> TickBatch {
 }
 
 /// A shipped topology, `overrides` applied as `--set` would.
-pub fn plan(file: &str, overrides: &[&str]) -> barline::topology::Plan {
+pub fn plan(file: &str, overrides: &[&str]) -> Plan {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies").join(file);
     let text = std::fs::read_to_string(&path).unwrap();
     barline::cli::run::compile(file, &text, overrides, &[]).unwrap_or_else(|problems| panic!("{problems}"))
@@ -61,9 +63,21 @@ pub fn specs() -> Specs {
     barline::spec::load_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("specs")).unwrap()
 }
 
+/// The shipped specs, with coarser bars of 5 and 20 seconds of `market_ticks`.
+pub fn cascading_specs() -> Specs {
+    let coarser = |seconds: i64| Granularity { name: format!("{seconds}s"), length: seconds * SECOND };
+    let cascade = |spec: &Arc<Spec>| {
+        let mut spec = Spec::clone(spec);
+        if spec.name == "market_ticks" {
+            spec.granularities.extend([coarser(5), coarser(20)]);
+        }
+        spec
+    };
+    Specs::new(specs().iter().map(cascade).collect())
+}
+
 /// Puts a shipped topology together with `script` in place of its gRPC source, and `series` interned in order.
-pub fn assemble(mut seams: Seams, plan: barline::topology::Plan, series: u32, script: Script) -> App {
-    let specs = specs();
+pub fn assemble(mut seams: Seams, plan: Plan, specs: Specs, series: u32, script: Script) -> App {
     let spec = super::naive::spec_id(&specs);
     let ledger: Arc<Mutex<Option<Arc<barline::model::Ledger>>>> = Arc::default();
     let (shared, script) = (ledger.clone(), Mutex::new(Some(script)));

@@ -12,7 +12,7 @@ use barline::runtime::{Chaos, DrainReport, Placement};
 use barline::store::Memory;
 
 use super::naive::{self, Bars, Tick};
-use super::scripted::{Script, assemble, plan};
+use super::scripted::{Script, assemble, cascading_specs, plan};
 
 const START: TimeNs = 1_750_000_000 * SECOND;
 
@@ -45,8 +45,10 @@ fn behind(random: &mut fastrand::Rng) -> TimeNs {
 /// What a simulated run leaves behind.
 #[derive(Debug)]
 struct Outcome {
-    expected: Bars,
-    stored: Bars,
+    ticks: u64,
+    /// By granularity.
+    expected: Vec<Bars>,
+    stored: Vec<Bars>,
     ledger: LedgerSnapshot,
     report: DrainReport,
 }
@@ -62,13 +64,14 @@ fn run(seed: u64, file: &str, rates: Rates) -> Outcome {
     simulate(START, async |clock| {
         let chaos: Arc<dyn Chaos> = Arc::new(SeededChaos::new(seed, rates));
         let seams = Seams { kv: Arc::new(Memory::new()), clock, chaos: Some(chaos), sources: Vec::new() };
-        let app = assemble(seams, plan(file, &[&instances]), series, script);
+        let app = assemble(seams, plan(file, &[&instances]), cascading_specs(), series, script);
         let context = app.context.clone();
         let launched = app.launch(Placement::SameThread);
         let report = launched.wait().await;
         Outcome {
-            expected: naive::bars(&ticks),
-            stored: naive::stored(&context.store, &context.specs),
+            ticks: ticks.len() as u64,
+            expected: [1, 5, 20].map(|seconds| naive::bars(&ticks, seconds * SECOND)).to_vec(),
+            stored: [0, 1, 2].map(|level| naive::stored(&context.store, &context.specs, level)).to_vec(),
             ledger: context.ledger.spec(naive::spec_id(&context.specs)).snapshot(),
             report,
         }
@@ -79,9 +82,14 @@ const ROUGH: Rates = Rates { stall: 0.15, longest: Duration::from_millis(400), p
 
 fn check(seed: u64, outcome: &Outcome) {
     assert!(outcome.report.is_clean(), "seed {seed}: {:?}", outcome.report.exits);
-    let ticks: u64 = outcome.expected.values().map(|bar| bar.ticks).sum();
-    assert_eq!(outcome.stored, outcome.expected, "seed {seed}: bars differ from the naive ones");
-    assert_eq!((outcome.ledger.accepted, outcome.ledger.in_bars), (ticks, ticks), "seed {seed}: {:?}", outcome.ledger);
+    for (level, (stored, expected)) in outcome.stored.iter().zip(&outcome.expected).enumerate() {
+        let wrong = |key: &&(u32, TimeNs)| stored.get(key) != expected.get(key);
+        let wrong: Vec<_> = expected.keys().chain(stored.keys()).filter(wrong).collect();
+        let shown = wrong.first().map(|key| (key, stored.get(key), expected.get(key)));
+        assert!(wrong.is_empty(), "seed {seed}, granularity {level}: {} bars are wrong: {shown:?}", wrong.len());
+    }
+    let counted = (outcome.ledger.accepted, outcome.ledger.in_bars);
+    assert_eq!(counted, (outcome.ticks, outcome.ticks), "seed {seed}: {:?}", outcome.ledger);
     assert_eq!((outcome.ledger.in_flight(), outcome.ledger.open), (0, 0), "seed {seed}: {:?}", outcome.ledger);
     assert!(outcome.ledger.dropped.is_empty(), "seed {seed}: {:?}", outcome.ledger);
 }

@@ -11,7 +11,7 @@ use barline::runtime::{Act, Chaos, Moment, Placement};
 use barline::store::Memory;
 
 use super::naive::{self, Tick};
-use super::scripted::{Script, assemble, plan};
+use super::scripted::{Script, assemble, plan, specs};
 
 const START: TimeNs = 1_750_000_000 * SECOND;
 const STALL: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ fn a_stalled_writer_stops_the_source_and_loses_nothing() {
         let seams = Seams { kv: Arc::new(Memory::new()), clock: clock.clone(), chaos, sources: Vec::new() };
         let small = ["journal", "route", "aggregate", "write"].map(|stage| format!("{stage}.mailbox.capacity=2"));
         let small: Vec<&str> = small.iter().map(String::as_str).collect();
-        let app = assemble(seams, plan("edge.yaml", &small), 4, script);
+        let app = assemble(seams, plan("edge.yaml", &small), specs(), 4, script);
         let context = app.context.clone();
         let ledger = || context.ledger.spec(naive::spec_id(&context.specs)).snapshot();
         let launched = app.launch(Placement::SameThread);
@@ -64,7 +64,7 @@ fn a_stalled_writer_stops_the_source_and_loses_nothing() {
 
         let report = launched.wait().await;
         assert!(report.is_clean(), "{:?}", report.exits);
-        assert_eq!(naive::stored(&context.store, &context.specs), naive::bars(&ticks));
+        assert_eq!(naive::stored(&context.store, &context.specs, 0), naive::bars(&ticks, SECOND));
         assert_eq!((ledger().accepted, ledger().in_flight()), (ticks.len() as u64, 0));
     });
 }

@@ -72,15 +72,15 @@ fn everything_is_there_after_reopening() {
             batch.append(A, facts, block);
             batch.put_bar(A, &head, &[42, u64::MAX]);
             batch.put_bar(A, &bar(0, NOW - SECOND, 1), &[1, 1]);
-            batch.put_checkpoint(1, 99);
-            batch.put_checkpoint(0, 98);
+            batch.put_checkpoint(checkpoint(1, 99));
+            batch.put_checkpoint(checkpoint(0, 98));
             batch.commit(Durability::Synced).unwrap();
         }
         let store = side.store();
         let mut series = Vec::new();
         store.load_series(A, &mut |id, key| series.push((id, key))).unwrap();
         assert_eq!(series, [(SeriesId(0), Some(key.clone()))]);
-        assert_eq!((store.journal_end(), store.checkpoints()), (7, vec![(0, 98), (1, 99)]));
+        assert_eq!((store.journal_end(), store.checkpoints()), (7, vec![checkpoint(0, 98), checkpoint(1, 99)]));
         let (found, state) = store.bar(A, 1, SeriesId(0), NOW).unwrap().unwrap();
         assert_eq!((BarHead { words_len: 0, ..found }, state), (head, vec![42, u64::MAX]));
         assert_eq!(store.bar(A, 0, SeriesId(0), NOW).unwrap(), None);

@@ -5,14 +5,13 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
     thread,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use barline_proto::{
     barline::{
         Bar, BarChunk, DimensionValues, GetLedgerRequest, GetTopologyRequest, IngestAck, IngestBatch, Ledger,
         ListDimensionValuesRequest, ListSeriesRequest, QueryBarsRequest, QueryTicksRequest, Rejection, SeriesChunk,
-        SpecLedger, SubscribeBarsRequest, TickChunk, Topology, Value,
+        SpecLedger, SubscribeBarsRequest, TickChunk, Topology,
         barline_server::{Barline, BarlineServer},
         value::Kind,
     },
@@ -21,14 +20,10 @@ use barline_proto::{
         tikr_server::{Tikr, TikrServer},
     },
 };
+use store::{SPEC, State, bar};
 use tokio::{net::TcpListener, runtime, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming, transport::Server};
-
-/// The only spec.
-const SPEC: &str = "market_ticks";
-
-const SECOND: i64 = 1_000_000_000;
 
 /// What the server gets wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,23 +40,12 @@ pub enum Fault {
     Breaks,
 }
 
+mod store;
+
 /// A running server.
 pub struct Fake {
     /// Where it listens.
     pub address: SocketAddr,
-}
-
-type Dimensions = BTreeMap<String, String>;
-
-/// What a window gathers: timestamp, sequence, arrival, price, quantity.
-type Row = (i64, u32, usize, i64, i64);
-
-#[derive(Default)]
-struct State {
-    bars: BTreeMap<(Dimensions, i64), Vec<Row>>,
-    accepted: u64,
-    rejected: BTreeMap<String, u64>,
-    unknown: u64,
 }
 
 #[derive(Clone)]
@@ -86,32 +70,6 @@ impl Fake {
             });
         });
         Self { address: receiver.recv().unwrap() }
-    }
-}
-
-impl State {
-    /// Takes one tick, or says why not.
-    fn take(
-        &mut self,
-        dimensions: Dimensions,
-        at: i64,
-        sequence: u32,
-        price: i64,
-        quantity: i64,
-    ) -> Option<&'static str> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64;
-        let reason = match at {
-            at if at > now + 10 * SECOND => "ahead",
-            at if at < now - 86_400 * SECOND => "expired",
-            _ => {
-                let rows = self.bars.entry((dimensions, at.div_euclid(SECOND))).or_default();
-                rows.push((at, sequence, rows.len(), price, quantity));
-                self.accepted += 1;
-                return None;
-            }
-        };
-        *self.rejected.entry(reason.to_owned()).or_default() += 1;
-        Some(reason)
     }
 }
 
@@ -162,33 +120,6 @@ impl Service {
             _ => {}
         }
         bars
-    }
-}
-
-/// The bar of some rows, by looking at all of them for every metric.
-fn bar(series: &Dimensions, second: i64, rows: &[Row]) -> Bar {
-    let by_place = |row: &&Row| (row.0, row.1, row.2);
-    let int = |value: i64| Value { kind: Some(Kind::Int(value)) };
-    let uint = |value: u64| Value { kind: Some(Kind::Uint(value)) };
-    let metrics = [
-        ("open", int(rows.iter().min_by_key(by_place).unwrap().3)),
-        ("high", int(rows.iter().map(|row| row.3).max().unwrap())),
-        ("low", int(rows.iter().map(|row| row.3).min().unwrap())),
-        ("close", int(rows.iter().max_by_key(by_place).unwrap().3)),
-        ("volume", uint(rows.iter().map(|row| row.4 as u64).sum())),
-        ("tick_count", uint(rows.len() as u64)),
-    ];
-    Bar {
-        spec: SPEC.to_owned(),
-        dimensions: series.clone().into_iter().collect(),
-        granularity: "1s".to_owned(),
-        start_ns: second * SECOND,
-        end_ns: (second + 1) * SECOND,
-        metrics: metrics.map(|(name, value)| (name.to_owned(), value)).into(),
-        first_ns: rows.iter().map(|row| row.0).min().unwrap(),
-        last_ns: rows.iter().map(|row| row.0).max().unwrap(),
-        tick_count: rows.len() as u64,
-        ..Bar::default()
     }
 }
 

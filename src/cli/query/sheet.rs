@@ -191,7 +191,9 @@ fn visible(text: &str) -> String {
 
 /// Nobody reading any more (`| head`) ends the program quietly.
 fn gone(error: std::io::Error) -> Exit {
-    if error.kind() == ErrorKind::BrokenPipe { std::process::exit(0) }
+    if error.kind() == ErrorKind::BrokenPipe {
+        std::process::exit(0)
+    }
     Err(Failure::ran(format!("cannot write the answer: {error}")))
 }
 

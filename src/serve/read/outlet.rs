@@ -66,7 +66,8 @@ pub fn scan<T: Send + 'static>(
     });
     tokio::spawn(async move {
         // A scan that panicked must not look like one that came to its end.
-        let done = scanning.await.unwrap_or_else(|_| Err(ReadError::Failed("the query failed unexpectedly".to_owned())));
+        let done =
+            scanning.await.unwrap_or_else(|_| Err(ReadError::Failed("the query failed unexpectedly".to_owned())));
         if let Err(error) = done {
             let _ = sender.send_async(Err(error)).await;
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::ReadError;
 use crate::catalog::{Catalog, Match};
+use crate::codec::admit::{quote, unknown_spec};
 use crate::model::series::MAX_DIMENSIONS;
 use crate::model::{SeriesId, SeriesKey, SpecId};
 use crate::spec::units::parse_duration;
@@ -34,10 +35,7 @@ pub enum Wanted {
 /// # Errors
 /// There is none; the known are named.
 pub fn spec<'a>(specs: &'a Specs, name: &str) -> Result<&'a Arc<Spec>, ReadError> {
-    specs.by_name(name).ok_or_else(|| {
-        let known = specs.iter().map(|spec| spec.name.as_str());
-        ReadError::NotFound(format!("unknown series {:?}, known are: {}", shorten(name), join(known)))
-    })
+    specs.by_name(name).ok_or_else(|| ReadError::NotFound(unknown_spec(name, specs)))
 }
 
 /// The number of a granularity: by its name as written, by an equal span (`60s` for `1m`), or the finest where `name`
@@ -50,8 +48,9 @@ pub fn granularity(spec: &Spec, name: &str) -> Result<u8, ReadError> {
     let same = |g: &crate::spec::Granularity| name.is_empty() || g.name == name || Some(g.length) == length;
     let index = spec.granularities.iter().position(same).and_then(|index| u8::try_from(index).ok());
     index.ok_or_else(|| {
-        let known = join(spec.granularities.iter().map(|g| g.name.as_str()));
-        ReadError::Invalid(format!("{} has no granularity {:?}, it has: {known}", spec.name, shorten(name)))
+        let known: Vec<&str> = spec.granularities.iter().map(|g| g.name.as_str()).collect();
+        let known = known.join(", ");
+        ReadError::Invalid(format!("{} has no granularity {:?}, it has: {known}", spec.name, quote(name)))
     })
 }
 
@@ -81,7 +80,7 @@ pub fn pair(text: &str) -> Result<(String, String), ReadError> {
             (escaped, Some(value)) => value.push(escaped.unwrap_or(c)),
         }
     }
-    let what = || ReadError::Invalid(format!("match {:?} is not NAME=VALUE; VALUE may be * for any", shorten(text)));
+    let what = || ReadError::Invalid(format!("match {:?} is not NAME=VALUE; VALUE may be * for any", quote(text)));
     value.filter(|_| !name.is_empty()).map(|value| (name, value)).ok_or_else(what)
 }
 
@@ -140,16 +139,6 @@ impl Wanted {
             _ => None,
         }
     }
-}
-
-/// Names behind one another.
-fn join<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.collect::<Vec<_>>().join(", ")
-}
-
-/// Enough of a hostile text to recognise it.
-fn shorten(text: &str) -> &str {
-    &text[..text.floor_char_boundary(64)]
 }
 
 #[cfg(test)]

@@ -54,7 +54,8 @@ pub struct TickRow<'a> {
 impl TickRow<'_> {
     /// The fields it carries by name, undeclared ones last.
     pub fn fields(&self) -> impl Iterator<Item = (&str, Value)> {
-        let declared = self.tick.fields.iter().filter_map(|(name, value)| Some((self.names.get(*name)?.as_str(), *value)));
+        let declared =
+            self.tick.fields.iter().filter_map(|(name, value)| Some((self.names.get(*name)?.as_str(), *value)));
         declared.chain(self.tick.extras.iter().map(|(name, value)| (&**name, Value::Int(*value))))
     }
 }
@@ -85,7 +86,8 @@ pub fn ticks(
     if wanted.is_empty() {
         return Ok(());
     }
-    let mut slice = Slice { query, wanted, gone, names: Vec::new(), rows: Vec::new(), bytes: 0, begin: None, end: None };
+    let mut slice =
+        Slice { query, wanted, gone, names: Vec::new(), rows: Vec::new(), bytes: 0, begin: None, end: None };
     let mut key = (u32::MAX, SeriesKey::default());
     let mut left = query.limit;
     while left > 0 {
@@ -174,7 +176,9 @@ impl Slice<'_> {
             let own = std::iter::from_fn(|| extras.next_if(|extra| extra.row as usize == row));
             let own = own.map(|extra| (extra.name.clone(), extra.value));
             let tick = Held { place, fields: present.collect(), extras: own.collect() };
-            self.bytes += size_of::<Held>() + size_of_val(&*tick.fields) + tick.extras.iter().map(|e| 48 + e.0.len()).sum::<usize>();
+            self.bytes += size_of::<Held>()
+                + size_of_val(&*tick.fields)
+                + tick.extras.iter().map(|e| 48 + e.0.len()).sum::<usize>();
             self.rows.push(tick);
         }
     }

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use barline::codec::{Builders, Interner, Refusal, TikrDecoder};
-use barline::model::time::{HOUR, MILLISECOND, SECOND};
+use barline::model::time::{MILLISECOND, SECOND};
 use barline::model::{FieldType, Reason, SeriesId, SeriesKey, SpecId, TickBatch, TimeNs};
-use barline::spec::{
-    Cardinality, CardinalityOverflow, Field, Granularity, LatePolicy, Retention, Spec, Specs, UnknownDimensions,
-    WindowRules,
-};
+use barline::spec::{Spec, Specs, UnknownDimensions};
 use barline_proto::tikr::{IngestRequest, TickData};
 use prost::Message;
+
+mod spec;
+use spec::spec;
 
 /// The moment all messages arrive.
 pub const NOW: TimeNs = 1_700_000_000 * SECOND;
@@ -73,25 +73,6 @@ pub fn specs() -> Arc<Specs> {
     let strict = spec("strict", &["host", "port"], &[("load", Float64), ("bytes", Uint64), ("price", Int64)]);
     let strict = Spec { precision: MILLISECOND, unknown_dimensions: UnknownDimensions::Reject, ..strict };
     Arc::new(Specs::new(vec![market, strict]))
-}
-
-/// A spec that accepts what it can.
-pub fn spec(name: &str, dimensions: &[&str], fields: &[(&str, FieldType)]) -> Spec {
-    Spec {
-        id: SpecId(0),
-        name: name.into(),
-        precision: 1,
-        dimensions: dimensions.iter().map(|d| (*d).into()).collect(),
-        unknown_dimensions: UnknownDimensions::Accept,
-        fields: fields.iter().map(|(name, ty)| Field { name: (*name).into(), ty: *ty }).collect(),
-        metrics: Vec::new(),
-        accumulators: Vec::new(),
-        granularities: vec![Granularity { name: "1s".into(), length: SECOND }],
-        window: WindowRules { wait: 0, idle: SECOND, max_ahead: 10 * SECOND, late: LatePolicy::Amend },
-        retention: Retention { ticks: HOUR, bars: HOUR },
-        cardinality: Cardinality { limit: u32::MAX, overflow: CardinalityOverflow::Reject },
-        kafka: None,
-    }
 }
 
 /// What prost and the rules say of a message; `None` where it is malformed.

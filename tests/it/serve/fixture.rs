@@ -223,7 +223,9 @@ impl Fixture {
 }
 
 /// All messages of a streamed reply.
-pub async fn all<T>(reply: Result<tonic::Response<tonic::Streaming<T>>, tonic::Status>) -> Result<Vec<T>, tonic::Status> {
+pub async fn all<T>(
+    reply: Result<tonic::Response<tonic::Streaming<T>>, tonic::Status>,
+) -> Result<Vec<T>, tonic::Status> {
     let (mut stream, mut messages) = (reply?.into_inner(), Vec::new());
     while let Some(message) = stream.message().await? {
         messages.push(message);

@@ -50,7 +50,9 @@ async fn reflection_lists_every_service_in_both_versions() {
     let request = v1::ServerReflectionRequest { host: String::new(), message_request: Some(list) };
     let mut replies = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
     let reply = replies.message().await.unwrap().unwrap().message_response.unwrap();
-    let v1::server_reflection_response::MessageResponse::ListServicesResponse(list) = reply else { panic!("{reply:?}") };
+    let v1::server_reflection_response::MessageResponse::ListServicesResponse(list) = reply else {
+        panic!("{reply:?}")
+    };
     let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
     assert!(known.iter().all(|name| names.iter().any(|found| found == name)), "{names:?}");
 

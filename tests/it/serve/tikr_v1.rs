@@ -65,7 +65,8 @@ async fn ticks_come_by_timestamp_then_sequence_then_arrival_up_to_the_limit() {
     let prices: Vec<i64> = found.iter().map(|tick| tick.fields["price"]).collect();
     assert_eq!(prices, [11, 12, 13, 14, 20, 30]);
     assert_eq!(found[2].sequence, 3);
-    let query = TickQuery { start_ns: START as u64 + 2, end_ns: (START + SECOND) as u64, limit: 2, ..ticks_of("market", &A) };
+    let query =
+        TickQuery { start_ns: START as u64 + 2, end_ns: (START + SECOND) as u64, limit: 2, ..ticks_of("market", &A) };
     let prices: Vec<i64> = ticks(&fixture, query).await.iter().map(|tick| tick.fields["price"]).collect();
     assert_eq!(prices, [12, 13]);
 }

@@ -36,7 +36,7 @@ fn corrupt_values_are_put_aside_and_counted_and_the_rest_is_served() {
             let store = Store::open(kv.clone(), &specs(), keep).unwrap();
             let mut batch = store.batch();
             batch.put_series(A, SeriesId(0), &key);
-            batch.put_checkpoint(0, 4);
+            batch.put_checkpoint(checkpoint(0, 4));
             batch.commit(Durability::Process).unwrap();
             append(&store, A, 0, NOW, &[(0, NOW)]);
             put_bars(&store, A, [bar(0, NOW, 1), bar(0, NOW + SECOND, 1)]);
@@ -156,14 +156,14 @@ fn a_failed_commit_leaves_nothing_and_may_be_repeated() {
         batch.put_bar(A, &bar(0, NOW, 1), &[1, 1]);
         let (facts, block) = ticks(A, 0, NOW, &[(0, NOW)]);
         batch.append(A, facts, block);
-        batch.put_checkpoint(0, 1);
+        batch.put_checkpoint(checkpoint(0, 1));
         batch.commit(Durability::Synced)
     };
     assert!(fill().unwrap_err().is_full());
     assert!(!fill().unwrap_err().is_full());
     assert_eq!((store.journal_end(), store.newest_start(A, 0), store.checkpoints()), (0, None, vec![]));
     fill().unwrap();
-    assert_eq!((store.journal_end(), store.newest_start(A, 0), store.checkpoints()), (1, Some(NOW), vec![(0, 1)]));
+    assert_eq!((store.journal_end(), store.newest_start(A, 0), store.checkpoints()), (1, Some(NOW), vec![checkpoint(0, 1)]));
     assert_eq!(all_bars(&store, A).len(), 1);
     let ask = BarScan { spec: A, granularity: 0, series: None, from: i64::MIN, to: i64::MAX };
     assert!(store.scan_bars(&ask, &mut |_, _| ControlFlow::Continue(())).is_err());

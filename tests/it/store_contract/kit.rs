@@ -153,3 +153,8 @@ pub fn replay(store: &Store, from: u64) -> Vec<(u64, SpecId)> {
 pub fn put(space: &str, key: &'static [u8], value: &'static [u8]) -> Op {
     Op::Put { space: space.into(), key: Bytes::from_static(key), value: Bytes::from_static(value) }
 }
+
+/// A checkpoint of one of two instances.
+pub fn checkpoint(instance: u16, replay_from: u64) -> Checkpoint {
+    Checkpoint { instance, instances: 2, replay_from, cascade_from: TimeNs::MAX }
+}

@@ -1,7 +1,9 @@
 //! `aggregator`: keeps the open windows of its share of the series and gives away what closes.
 //!
-//! All its state can be derived again: a new instance replays the journal from its checkpoint, passing over ticks
-//! that stored bars cover already.
+//! All its state can be derived again ([`restore`]): a new instance replays the journal from its checkpoint, passing over
+//! ticks that stored bars cover already.
+
+mod restore;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,8 +11,7 @@ use serde::Deserialize;
 
 use crate::model::time::SECOND;
 use crate::model::{BarBatch, Checkpoint, Envelope, Reason, Rows, Signal, SpecId, TickSlice, TimeNs};
-use crate::routing;
-use crate::runtime::{Built, Context, Output, Stage, StageError, StageFactory, Start};
+use crate::runtime::{Built, Context, Output, Stage, StageError, StageFactory};
 use crate::topology::{Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
 use crate::window::Windows;
 
@@ -52,7 +53,9 @@ fn factory(context: Context, instances: u16) -> StageFactory {
             instances,
             counted: counted.clone(),
             position: start.handled,
+            replayed_from: 0,
             checkpoint: None,
+            checkpoint_at: None,
             carry: Vec::new(),
         };
         aggregator.forget_open();
@@ -72,8 +75,12 @@ struct Aggregator {
     counted: Arc<Mutex<Counted>>,
     /// Every tick that arrived below this has been applied.
     position: u64,
-    /// The last checkpoint given, and when.
-    checkpoint: Option<(u64, TimeNs)>,
+    /// From where this instance was rebuilt.
+    replayed_from: u64,
+    /// The last checkpoint given.
+    checkpoint: Option<Checkpoint>,
+    /// When a checkpoint was last looked for.
+    checkpoint_at: Option<TimeNs>,
     /// What the replay closed, to be given away at the first opportunity.
     carry: Vec<Envelope>,
 }
@@ -124,7 +131,7 @@ impl Stage for Aggregator {
         for spec in 0..self.windows.len() {
             self.close(spec, out, |windows, bars| windows.close_all(now, bars));
         }
-        self.checkpoint = None;
+        self.checkpoint_at = None;
         self.give_checkpoint(now, out);
         Ok(())
     }
@@ -142,6 +149,7 @@ impl Aggregator {
             give(Envelope::Ticks(TickSlice { rows: Rows::Picked(applied.late_rows), ..slice.clone() }));
         }
         if !bars.is_empty() {
+            self.lower_checkpoint(give);
             give(Envelope::Bars(Arc::new(bars)));
         }
         self.count_open(spec);
@@ -153,6 +161,7 @@ impl Aggregator {
         let mut bars = BarBatch::new(spec_id);
         close(&mut self.windows[spec], &mut bars);
         if !bars.is_empty() {
+            self.lower_checkpoint(&mut |envelope| out.emit(envelope));
             out.emit(Envelope::Bars(Arc::new(bars)));
             self.count_open(spec_id);
         }
@@ -164,53 +173,45 @@ impl Aggregator {
         }
     }
 
-    /// Says from where a replay would have to begin: the oldest tick of an open window, or the next one to come.
+    /// Says from where this instance could be rebuilt: the oldest tick of an open window, or the next one to come.
     fn give_checkpoint(&mut self, now: TimeNs, out: &mut Output) {
-        if !self.context.journaled || self.checkpoint.is_some_and(|(_, at)| now < at + CHECKPOINT_EVERY) {
+        if !self.context.journaled || self.checkpoint_at.is_some_and(|at| now < at + CHECKPOINT_EVERY) {
             return;
         }
-        let open = self.windows.iter().filter_map(Windows::replay_from).min();
-        let replay_from = open.unwrap_or(self.position);
-        if self.checkpoint.is_none_or(|(last, _)| last != replay_from) {
-            out.emit(Envelope::Signal(Signal::Checkpoint(Checkpoint { instance: self.instance, replay_from })));
+        for windows in &mut self.windows {
+            windows.measure_cascade();
         }
-        self.checkpoint = Some((replay_from, now));
+        let open = self.windows.iter().filter_map(Windows::replay_from).min();
+        let checkpoint = Checkpoint {
+            instance: self.instance,
+            instances: self.instances,
+            replay_from: open.unwrap_or(self.position),
+            cascade_from: self.cascade_from(),
+        };
+        if self.checkpoint != Some(checkpoint) {
+            out.emit(Envelope::Signal(Signal::Checkpoint(checkpoint)));
+        }
+        self.checkpoint = Some(checkpoint);
+        self.checkpoint_at = Some(now);
     }
 
-    /// Rebuilds the open windows from the journal: from the oldest checkpoint of any instance, because the series may
-    /// have been shared out differently then, to where the failed instance was or the journal ends.
-    fn restore(&mut self, start: &Start) -> Result<(), StageError> {
-        let store = self.context.store.clone();
-        let from = store.checkpoints().into_iter().map(|(_, replay_from)| replay_from).min().unwrap_or(0);
-        let to = start.handled.max(self.context.recovered_to);
-        let mut recovered = vec![0; self.windows.len()];
-        for (windows, spec) in self.windows.iter_mut().zip(self.context.specs.iter()) {
-            windows.set_covered(self.context.covered(spec.id), to);
+    /// Before finer bars are stored whose coarser window has just opened, the checkpoint must lead back to that window:
+    /// if the process dies between the two, it is added up from them.
+    fn lower_checkpoint(&mut self, give: &mut dyn FnMut(Envelope)) {
+        let cascade_from = self.cascade_from();
+        let known = self.checkpoint.map_or(TimeNs::MAX, |checkpoint| checkpoint.cascade_from);
+        if !self.context.journaled || cascade_from >= known {
+            return;
         }
-        let mut carry = Vec::new();
-        store
-            .journal_from(from, &mut |offset, spec, block| {
-                if offset >= to {
-                    return;
-                }
-                if start.skip.contains(&offset) {
-                    return;
-                }
-                let batch = Arc::new(block.into_batch(self.context.specs.get(spec)));
-                let mut parts = routing::split(&batch, self.instances);
-                let rows = parts.swap_remove(self.instance as usize);
-                let slice = TickSlice { batch, rows, offset };
-                if slice.is_empty() {
-                    return;
-                }
-                let skipped = self.apply(&slice, start.now, &mut |envelope| carry.push(envelope));
-                recovered[spec.0 as usize] += slice.len() as u64 - skipped;
-            })
-            .map_err(StageError::transient)?;
-        self.position = self.position.max(to);
-        self.carry = carry;
-        self.count_recovered(&recovered);
-        Ok(())
+        let first = || Checkpoint { replay_from: self.replayed_from, ..Checkpoint::retired(self.instance) };
+        let last = self.checkpoint.unwrap_or_else(first);
+        let checkpoint = Checkpoint { instances: self.instances, cascade_from, ..last };
+        give(Envelope::Signal(Signal::Checkpoint(checkpoint)));
+        self.checkpoint = Some(checkpoint);
+    }
+
+    fn cascade_from(&self) -> TimeNs {
+        self.windows.iter().map(Windows::cascade_from).min().unwrap_or(TimeNs::MAX)
     }
 
     /// What an earlier process left to be put into bars counts as accepted by this one, once.

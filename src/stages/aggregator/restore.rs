@@ -1,0 +1,113 @@
+//! Rebuilding an aggregator instance: coarser windows from stored finer bars, the finest from the journal.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::Aggregator;
+use crate::model::{BarBatch, BarFlags, BarHead, Checkpoint, Envelope, SeriesId, TickSlice, TimeNs};
+use crate::routing;
+use crate::runtime::{StageError, Start};
+use crate::spec::Spec;
+use crate::store::{BarScan, StoreError};
+use crate::window::{bounds, state};
+
+/// A bar: head and accumulator states.
+type Bar = (BarHead, Vec<u64>);
+
+impl Aggregator {
+    /// Rebuilds the open windows from the oldest checkpoint of any instance, because the series may have been shared out
+    /// differently then, to where the failed instance was or the journal ended when the process started.
+    pub(super) fn restore(&mut self, start: &Start) -> Result<(), StageError> {
+        let checkpoints = self.context.store.checkpoints();
+        let cascade_from = checkpoints.iter().map(|checkpoint| checkpoint.cascade_from).min().unwrap_or(TimeNs::MIN);
+        self.restore_coarser(cascade_from).map_err(StageError::transient)?;
+        self.replayed_from = checkpoints.iter().map(|checkpoint: &Checkpoint| checkpoint.replay_from).min().unwrap_or(0);
+        self.replay(start).map_err(StageError::transient)
+    }
+
+    fn replay(&mut self, start: &Start) -> Result<(), StoreError> {
+        let to = start.handled.max(self.context.recovered_to);
+        for (windows, spec) in self.windows.iter_mut().zip(self.context.specs.iter()) {
+            windows.set_covered(self.context.covered(spec.id), to);
+        }
+        let mut recovered = vec![0; self.windows.len()];
+        let mut carry = std::mem::take(&mut self.carry);
+        let store = self.context.store.clone();
+        store.journal_from(self.replayed_from, &mut |offset, spec, block| {
+            if offset >= to || start.skip.contains(&offset) {
+                return;
+            }
+            let batch = Arc::new(block.into_batch(self.context.specs.get(spec)));
+            let rows = routing::split(&batch, self.instances).swap_remove(self.instance as usize);
+            let slice = TickSlice { batch, rows, offset };
+            if !slice.is_empty() {
+                let skipped = self.apply(&slice, start.now, &mut |envelope| carry.push(envelope));
+                recovered[spec.0 as usize] += slice.len() as u64 - skipped;
+            }
+        })?;
+        self.position = self.position.max(to);
+        self.carry = carry;
+        self.count_recovered(&recovered);
+        Ok(())
+    }
+
+    /// Adds stored finer bars up to the coarser windows from `from` on that are open. A coarser bar that is stored but
+    /// lacks some of them was stored before its window ended, and the process died before the rest was: it is stored
+    /// anew, whole.
+    fn restore_coarser(&mut self, from: TimeNs) -> Result<(), StoreError> {
+        for spec in self.context.specs.clone().iter() {
+            let mut whole = BarBatch::new(spec.id);
+            let mut mended: BTreeMap<(SeriesId, TimeNs), Bar> = BTreeMap::new();
+            for granularity in 1..spec.granularities.len() as u8 {
+                let sums = self.finer_sums(spec, granularity, from, &mended)?;
+                mended.clear();
+                for ((series, start), sum) in sums {
+                    match self.context.store.bar(spec.id, granularity, series, start)? {
+                        None => self.windows[spec.id.0 as usize].adopt(&sum.0, &sum.1),
+                        Some((stored, _)) if stored.ticks != sum.0.ticks => {
+                            let mut head = BarHead { granularity, start, ..sum.0 };
+                            head.flags.set(BarFlags::WHOLE, true);
+                            whole.push(head, &sum.1);
+                            mended.insert((series, start), (head, sum.1));
+                        }
+                        Some(_) => {}
+                    }
+                }
+            }
+            if !whole.is_empty() {
+                self.carry.push(Envelope::Bars(Arc::new(whole)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Of this instance's series, the sums of the bars just finer than `granularity`, by the coarser window they lie in.
+    /// Bars in `mended` stand for the stored ones.
+    fn finer_sums(
+        &self,
+        spec: &Spec,
+        granularity: u8,
+        from: TimeNs,
+        mended: &BTreeMap<(SeriesId, TimeNs), Bar>,
+    ) -> Result<BTreeMap<(SeriesId, TimeNs), Bar>, StoreError> {
+        let length = spec.granularities[granularity as usize].length;
+        let mut sums: BTreeMap<(SeriesId, TimeNs), Bar> = BTreeMap::new();
+        let from = bounds::start_of(from, length);
+        let scan = BarScan { spec: spec.id, granularity: granularity - 1, series: None, from, to: TimeNs::MAX };
+        self.context.store.scan_bars(&scan, &mut |head, state| {
+            if routing::instance_of(routing::shard_of(head.series), self.instances) == self.instance {
+                let mended = mended.get(&(head.series, head.start));
+                let (head, state) = mended.map_or((head, state), |(head, state)| (head, state));
+                match sums.get_mut(&(head.series, bounds::start_of(head.start, length))) {
+                    Some(sum) => state::merge(spec, sum, head, state),
+                    None => {
+                        sums.insert((head.series, bounds::start_of(head.start, length)), (*head, state.to_vec()));
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(sums)
+    }
+}
