@@ -23,7 +23,9 @@ pub struct CheckArgs {
 
 /// `barline graph`
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  barline graph topologies/edge.yaml\n  barline graph topologies/edge.yaml --format dot | dot -Tsvg > edge.svg")]
+#[command(
+    after_help = "Examples:\n  barline graph topologies/edge.yaml\n  barline graph topologies/edge.yaml --format dot | dot -Tsvg > edge.svg"
+)]
 pub struct GraphArgs {
     /// The topology file.
     pub topology: PathBuf,

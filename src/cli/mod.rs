@@ -137,9 +137,12 @@ fn query_blocking(args: query::QueryArgs) -> Exit {
     runtime.block_on(query::run(args))
 }
 
+/// The store's own libraries have little to tell an operator.
+const DEFAULT_LOG: &str = "info,fjall=warn,lsm_tree=warn";
+
 fn start_log(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BARLINE_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(DEFAULT_LOG));
     // Colours only where nobody has to parse them.
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(LogWriter::default);

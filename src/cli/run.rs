@@ -119,7 +119,10 @@ fn addresses(plan: &Plan) -> Vec<(String, String)> {
 /// Reads and compiles a topology file; the error is ready to be printed.
 pub fn compile_file(path: &Path, set: &[String]) -> Result<Plan, String> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        format!("error: cannot read the topology {}: {error}\n  remedy: name one, as in `barline run {QUICKSTART}`", path.display())
+        format!(
+            "error: cannot read the topology {}: {error}\n  remedy: name one, as in `barline run {QUICKSTART}`",
+            path.display()
+        )
     })?;
     let set: Vec<&str> = set.iter().map(String::as_str).collect();
     let environment: Vec<_> = std::env::vars().collect();

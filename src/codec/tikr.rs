@@ -56,39 +56,55 @@ impl TikrDecoder {
         interner: &dyn Interner,
         out: &mut Builders,
     ) -> Result<Decoded, Malformed> {
-        let name = series_name(message)?;
-        let Some(spec) = self.specs.by_name(name).cloned() else {
-            return self.refuse_all(message, name);
+        // The last name counts, even one behind the ticks. It nearly always is the first thing in the message, so
+        // that is believed until the end, and looking for the name costs no pass of its own.
+        let guess = leading_name(message);
+        let (decoded, name) = self.decode_as(guess, message, now, interner, out)?;
+        if name == guess {
+            return Ok(decoded);
+        }
+        Ok(self.decode_as(name, message, now, interner, out)?.0)
+    }
+
+    /// Takes the message for one of series `guess`; gives its real name too. Where that is another one, or the
+    /// message is malformed, nothing was appended.
+    fn decode_as<'a>(
+        &mut self,
+        guess: &str,
+        message: &'a [u8],
+        now: TimeNs,
+        interner: &dyn Interner,
+        out: &mut Builders,
+    ) -> Result<(Decoded, &'a str), Malformed> {
+        let Some(spec) = self.specs.by_name(guess).cloned() else {
+            return self.refuse_all(message);
         };
         let batch = out.batch(spec.id);
         let mark = Mark::of(batch);
         let context = Message { spec: &spec, gate: TimeGate::new(&spec, now), interner };
         let mut decoded = Decoded { spec: Some(spec.id), ..Decoded::default() };
         let mut row = 0;
-        let read = each_tick(message, |body| {
+        let name = each_tick(message, |body| {
             self.tick(body, row, &context, batch, &mut decoded)?;
             row += 1;
             Ok(())
         });
-        match read {
-            Ok(()) => Ok(decoded),
-            Err(malformed) => {
-                mark.restore(batch);
-                Err(malformed)
-            }
+        if name != Ok(guess) {
+            mark.restore(batch);
         }
+        Ok((decoded, name?))
     }
 
     /// Checks a message of a series nobody knows and counts its ticks.
-    fn refuse_all(&self, message: &[u8], name: &str) -> Result<Decoded, Malformed> {
+    fn refuse_all<'a>(&self, message: &'a [u8]) -> Result<(Decoded, &'a str), Malformed> {
         let mut ticks = 0;
-        each_tick(message, |body| {
+        let name = each_tick(message, |body| {
             ticks += 1;
             check_tick(body)
         })?;
         let mut rejected = Rejections::default();
         rejected.add_all(ticks, Reason::UnknownSeries, unknown_spec(name, &self.specs));
-        Ok(Decoded { spec: None, accepted: 0, rejected })
+        Ok((Decoded { spec: None, accepted: 0, rejected }, name))
     }
 
     /// Reads one tick and appends it, or says why not.
@@ -175,41 +191,34 @@ fn append(draft: &Draft, layout: &Layout, spec: &Spec, series: SeriesId, time: T
     }
 }
 
-/// The series the message names: the last one, wherever it stands, even behind the ticks.
-fn series_name(message: &[u8]) -> Result<&str, Malformed> {
-    let mut name = "";
-    each_field(message, |reader, key| {
-        match key {
-            SERIES => name = reader.string()?,
-            TICK => drop(reader.nested()?),
-            other => *reader = reader.after_unknown(other, LAST, MAX_DEPTH)?,
-        }
-        Ok(())
-    })?;
-    Ok(name)
+/// The name a message begins with; empty where it begins with something else.
+fn leading_name(message: &[u8]) -> &str {
+    let mut reader = Reader::new(message);
+    match reader.varint() {
+        Ok(SERIES) => reader.string().unwrap_or_default(),
+        _ => "",
+    }
 }
 
-/// Calls `visit` with the bytes of each tick of a message that [`series_name`] has passed.
+/// Calls `visit` with the bytes of each tick of a message; gives the name of its series, the last one in it.
 #[inline]
-fn each_tick<'a>(message: &'a [u8], mut visit: impl FnMut(&'a [u8]) -> Result<(), BadWire>) -> Result<(), Malformed> {
-    each_field(message, |reader, key| match key {
-        TICK => visit(reader.nested()?.rest()),
-        SERIES => reader.nested().map(drop),
-        other => reader.after_unknown(other, LAST, MAX_DEPTH).map(|after| *reader = after),
-    })
-}
-
-/// Calls `visit` with the key of each field of the message itself; it must read the field's value.
-#[inline]
-fn each_field<'a>(
+fn each_tick<'a>(
     message: &'a [u8],
-    mut visit: impl FnMut(&mut Reader<'a>, u64) -> Result<(), BadWire>,
-) -> Result<(), Malformed> {
+    mut visit: impl FnMut(&'a [u8]) -> Result<(), BadWire>,
+) -> Result<&'a str, Malformed> {
+    let mut name = "";
     let mut reader = Reader::new(message);
     while !reader.is_empty() {
         let at = message.len() - reader.rest().len();
-        let field = reader.varint().and_then(|key| visit(&mut reader, key));
-        field.map_err(|what| Malformed { what, at })?;
+        let mut field = || {
+            match reader.varint()? {
+                SERIES => name = reader.string()?,
+                TICK => visit(reader.nested()?.rest())?,
+                other => reader = reader.after_unknown(other, LAST, MAX_DEPTH)?,
+            }
+            Ok(())
+        };
+        field().map_err(|what| Malformed { what, at })?;
     }
-    Ok(())
+    Ok(name)
 }

@@ -173,10 +173,7 @@ pub struct Ledger {
 impl Ledger {
     /// A ledger for spec numbers below `specs`.
     pub fn new(specs: usize) -> Self {
-        Self {
-            specs: (0..specs).map(|_| SpecLedger::default()).collect(),
-            unknown: SpecLedger::default(),
-        }
+        Self { specs: (0..specs).map(|_| SpecLedger::default()).collect(), unknown: SpecLedger::default() }
     }
 
     /// The counters of `spec`.

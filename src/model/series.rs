@@ -50,9 +50,7 @@ impl SeriesKey {
     ///
     /// # Errors
     /// Too many dimensions, or one that is too long.
-    pub fn new<'a>(
-        dimensions: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Self, DimensionError> {
+    pub fn new<'a>(dimensions: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, DimensionError> {
         let mut pairs: Vec<(&str, &str)> = Vec::new();
         for pair in dimensions {
             match pairs.iter().position(|(name, _)| *name == pair.0) {

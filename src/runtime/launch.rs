@@ -123,9 +123,10 @@ impl Wiring {
         for stage in &plan.stages {
             let (mut receivers, mut senders) = (Vec::new(), Vec::new());
             for _ in 0..stage.instances {
-                let upstream = stage.from.iter().flat_map(|from| {
-                    (0..plan.stages[*from].instances).map(|instance| (*from, instance))
-                });
+                let upstream = stage
+                    .from
+                    .iter()
+                    .flat_map(|from| (0..plan.stages[*from].instances).map(|instance| (*from, instance)));
                 let lanes = upstream.map(|(from, instance)| {
                     let (sender, receiver) = lane(stage.mailbox.capacity);
                     ((from, instance, sender), receiver)

@@ -35,11 +35,7 @@ pub static ROWS: [Row; 7] = [
 ];
 
 /// Builds every stage of `plan`, in its order; `given` ones are taken as they are.
-pub fn build_all(
-    context: &Context,
-    plan: &Plan,
-    mut given: Vec<(String, Built)>,
-) -> Result<Vec<Built>, StageError> {
+pub fn build_all(context: &Context, plan: &Plan, mut given: Vec<(String, Built)>) -> Result<Vec<Built>, StageError> {
     let build = |stage: &StagePlan| {
         if let Some(at) = given.iter().position(|(name, _)| *name == stage.name) {
             return Ok(given.swap_remove(at).1);

@@ -4,8 +4,8 @@
 //! Only windows at or below the highest start ever written for their series can be stored already; everything
 //! above that is written without looking.
 
-use std::collections::{BTreeSet, HashMap};
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
@@ -47,7 +47,12 @@ fn factory(context: Context) -> StageFactory {
     let last = Arc::new(Mutex::new(None));
     Box::new(move |_| {
         let frontiers = context.specs.iter().map(|spec| Frontier::load(&context, spec)).collect();
-        Ok(Box::new(StorageWriter { context: context.clone(), frontiers, reported: BTreeSet::new(), last: last.clone() }))
+        Ok(Box::new(StorageWriter {
+            context: context.clone(),
+            frontiers,
+            reported: BTreeSet::new(),
+            last: last.clone(),
+        }))
     })
 }
 

@@ -130,7 +130,10 @@ impl StoreBatch {
         for (spec, granularity, start) in self.newest {
             self.store.spec(spec).bars[granularity as usize].newest.fetch_max(start, Relaxed);
         }
-        inner.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
+        inner
+            .checkpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
             .extend(self.checkpoints.iter().map(|checkpoint| (checkpoint.instance, *checkpoint)));
         drop(gate);
         settled.iter().for_each(|space| inner.kv.settle(space));

@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-
 use super::keys::{self, PartitionName};
 use super::meta::{self, SpecRecord};
 use super::partition::{Partitions, period_of};
@@ -250,4 +249,3 @@ fn load_checkpoints(kv: &dyn Kv, quarantine: &Quarantine) -> Result<BTreeMap<u16
     }
     Ok(found)
 }
-

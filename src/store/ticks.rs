@@ -10,12 +10,10 @@ use bytes::Bytes;
 
 use super::open::lock;
 use super::{BlockFacts, Kind, Kv, KvError, Store, StoreError, TickScan, keys, value};
-use crate::codec::block::{Block, CorruptBlock, decode_series_only};
+use crate::codec::block::{Block, CorruptBlock, MAX_ROWS, decode_series_only};
 use crate::codec::block_header::BlockHeader;
 use crate::model::{SeriesId, SpecId, TimeNs};
 
-/// The most rows of a block: a block that holds an offset begins at most this far before it.
-const MAX_ROWS: u64 = 1 << 20;
 /// Keys read ahead at once.
 const AHEAD: usize = 256;
 
@@ -59,7 +57,7 @@ impl Store {
         let mut cursors = Vec::new();
         for store in &self.inner.specs {
             let parts = lock(&store.ticks).all();
-            let begin = offset.saturating_sub(MAX_ROWS);
+            let begin = offset.saturating_sub(MAX_ROWS as u64);
             cursors.extend(parts.into_iter().map(|part| Cursor::new(store.spec.id, part.space, begin)));
         }
         let mut heads = BinaryHeap::new();

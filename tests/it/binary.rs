@@ -82,7 +82,10 @@ fn what_a_tikr_client_sends_comes_back_as_bars_and_ticks_also_after_a_restart() 
         let bars = until_bars(&server, "AAPL", 1).await;
         let metrics = &bars[0].metrics;
         assert_eq!((bars[0].bucket_ts, bars[0].tick_count), (start, 4));
-        assert_eq!((metrics["open"], metrics["high"], metrics["low"], metrics["close"]), (17_520, 17_550, 17_480, 17_510));
+        assert_eq!(
+            (metrics["open"], metrics["high"], metrics["low"], metrics["close"]),
+            (17_520, 17_550, 17_480, 17_510)
+        );
         assert_eq!((metrics["volume"], metrics["tick_count"]), (40, 4));
     });
     server.signal("TERM");
@@ -134,7 +137,8 @@ fn columnar_batches_are_acknowledged_one_by_one_with_reasons() {
     let server = Server::start("edge.yaml", &dir.path().join("data"), &[]);
     block_on(async {
         let start = recent_second() as i64;
-        let column = |name: &str, ints: Vec<i64>| barline::FieldColumn { name: name.into(), ints, ..Default::default() };
+        let column =
+            |name: &str, ints: Vec<i64>| barline::FieldColumn { name: name.into(), ints, ..Default::default() };
         let batch = |batch_id: u64, new: &[&str], times: Vec<i64>, index: Vec<u32>| barline::IngestBatch {
             batch_id,
             spec: "market_ticks".into(),
@@ -153,7 +157,10 @@ fn columnar_batches_are_acknowledged_one_by_one_with_reasons() {
         assert_eq!((first.batch_id, first.accepted, first.rejected.len()), (7, 3, 0));
         let second = acks.message().await.unwrap().unwrap();
         assert_eq!((second.batch_id, second.accepted), (8, 1));
-        assert_eq!((second.rejected[0].reason.as_str(), second.rejected[0].example_rows.as_slice()), ("expired", [1].as_slice()));
+        assert_eq!(
+            (second.rejected[0].reason.as_str(), second.rejected[0].example_rows.as_slice()),
+            ("expired", [1].as_slice())
+        );
         assert!(acks.message().await.unwrap().is_none());
         assert_eq!(until_bars(&server, "Y", 1).await[0].tick_count, 2);
     });
@@ -168,9 +175,8 @@ fn sigterm_with_an_open_stream_ends_in_order_and_keeps_what_was_accepted() {
     block_on(async {
         let (requests, stream) = tokio::sync::mpsc::channel(4);
         let mut client = server.tikr().await;
-        let call = tokio::spawn(async move {
-            client.ingest_ticks(tokio_stream::wrappers::ReceiverStream::new(stream)).await
-        });
+        let call =
+            tokio::spawn(async move { client.ingest_ticks(tokio_stream::wrappers::ReceiverStream::new(stream)).await });
         requests.send(request(vec![tick("OPEN", start, 1), tick("OPEN", start + 1, 2)])).await.unwrap();
         // Ticks of a stream that is still open can be queried.
         while ticks(&server, "OPEN").await < 2 {
@@ -213,13 +219,26 @@ fn bytes_that_are_no_message_end_the_stream_and_keep_what_came_before() {
 }
 
 #[test]
+fn the_quickstart_shows_this_machine_and_stays_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start("quickstart.yaml", &dir.path().join("data"), &[]);
+    server.until("bars of this machine are there", |server| {
+        let reply = server.get("/api/v1/bars?spec=host_metrics&match=resource%3Dcpu");
+        reply.is_some_and(|(status, body)| status == 200 && body.contains("usage_avg"))
+    });
+    let rss = server.rss();
+    assert!(rss < 64 << 20, "{rss} bytes resident");
+}
+
+#[test]
 fn a_second_process_on_the_same_data_is_told_so() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let _first = Server::start("edge.yaml", &data, &[]);
     let (grpc, http) = (super::harness::free_port(), super::harness::free_port());
     let (grpc, http) = (format!("ingest.listen={grpc}"), format!("http.listen={http}"));
-    let arguments = ["run", "topologies/edge.yaml", "--data-dir", data.to_str().unwrap(), "--set", &grpc, "--set", &http];
+    let arguments =
+        ["run", "topologies/edge.yaml", "--data-dir", data.to_str().unwrap(), "--set", &grpc, "--set", &http];
     let second = super::harness::barline(&arguments).output().unwrap();
     let error = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(3), "{error}");

@@ -28,16 +28,19 @@ pub struct Bar {
 /// Bars by (series, window start).
 pub type Bars = BTreeMap<(u32, TimeNs), Bar>;
 
+/// A tick's place in its window: what `first` and `last` go by.
+type Place = (TimeNs, u32, usize);
+
 /// The bars of `ticks` over windows of `length`.
 pub fn bars(ticks: &[Tick], length: DurationNs) -> Bars {
-    let mut windows: BTreeMap<(u32, TimeNs), Vec<(TimeNs, u32, usize)>> = BTreeMap::new();
+    let mut windows: BTreeMap<(u32, TimeNs), Vec<Place>> = BTreeMap::new();
     for (arrival, tick) in ticks.iter().enumerate() {
         let start = tick.time.div_euclid(length) * length;
         windows.entry((tick.series, start)).or_default().push((tick.time, tick.sequence, arrival));
     }
-    let bar = |mut places: Vec<(TimeNs, u32, usize)>| {
+    let bar = |mut places: Vec<Place>| {
         places.sort_unstable();
-        let tick = |place: &(TimeNs, u32, usize)| ticks[place.2];
+        let tick = |place: &Place| ticks[place.2];
         let prices = || places.iter().map(|place| tick(place).price);
         let (first, last) = (places[0], places[places.len() - 1]);
         Bar {

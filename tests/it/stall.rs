@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barline::app::Seams;
-use barline::model::time::{MILLISECOND, SECOND};
 use barline::model::TimeNs;
+use barline::model::time::{MILLISECOND, SECOND};
 use barline::runtime::sim::simulate;
 use barline::runtime::{Act, Chaos, Moment, Placement};
 use barline::store::Memory;

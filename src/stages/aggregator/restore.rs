@@ -22,7 +22,8 @@ impl Aggregator {
         let checkpoints = self.context.store.checkpoints();
         let cascade_from = checkpoints.iter().map(|checkpoint| checkpoint.cascade_from).min().unwrap_or(TimeNs::MIN);
         self.restore_coarser(cascade_from).map_err(StageError::transient)?;
-        self.replayed_from = checkpoints.iter().map(|checkpoint: &Checkpoint| checkpoint.replay_from).min().unwrap_or(0);
+        self.replayed_from =
+            checkpoints.iter().map(|checkpoint: &Checkpoint| checkpoint.replay_from).min().unwrap_or(0);
         self.replay(start).map_err(StageError::transient)
     }
 

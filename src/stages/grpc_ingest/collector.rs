@@ -210,6 +210,7 @@ fn cut(batch: TickBatch) -> Vec<TickBatch> {
     }
     let rows: Vec<u32> = (0..batch.len() as u32).collect();
     let whole = Arc::new(batch);
-    let part = |rows: &[u32]| TickSlice { batch: whole.clone(), rows: Rows::Picked(rows.to_vec()), offset: 0 }.to_batch();
+    let part =
+        |rows: &[u32]| TickSlice { batch: whole.clone(), rows: Rows::Picked(rows.to_vec()), offset: 0 }.to_batch();
     rows.chunks(MAX_ROWS).map(part).collect()
 }

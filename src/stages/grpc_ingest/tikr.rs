@@ -25,10 +25,10 @@ pub fn add_route(routes: Router, collector: Arc<Collector>, max_message: usize) 
     let handler = move |request: http::Request<axum::body::Body>| {
         let collector = collector.clone();
         async move {
-            let mut grpc = Grpc::new(RawCodec)
-                .max_decoding_message_size(max_message)
-                .accept_compressed(CompressionEncoding::Gzip);
-            let service = tower::service_fn(move |request: Request<Streaming<Bytes>>| ingest(collector.clone(), request));
+            let mut grpc =
+                Grpc::new(RawCodec).max_decoding_message_size(max_message).accept_compressed(CompressionEncoding::Gzip);
+            let service =
+                tower::service_fn(move |request: Request<Streaming<Bytes>>| ingest(collector.clone(), request));
             grpc.streaming(service, request).await
         }
     };

@@ -163,7 +163,10 @@ fn a_failed_commit_leaves_nothing_and_may_be_repeated() {
     assert!(!fill().unwrap_err().is_full());
     assert_eq!((store.journal_end(), store.newest_start(A, 0), store.checkpoints()), (0, None, vec![]));
     fill().unwrap();
-    assert_eq!((store.journal_end(), store.newest_start(A, 0), store.checkpoints()), (1, Some(NOW), vec![checkpoint(0, 1)]));
+    assert_eq!(
+        (store.journal_end(), store.newest_start(A, 0), store.checkpoints()),
+        (1, Some(NOW), vec![checkpoint(0, 1)])
+    );
     assert_eq!(all_bars(&store, A).len(), 1);
     let ask = BarScan { spec: A, granularity: 0, series: None, from: i64::MIN, to: i64::MAX };
     assert!(store.scan_bars(&ask, &mut |_, _| ControlFlow::Continue(())).is_err());
