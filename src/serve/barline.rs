@@ -16,7 +16,7 @@ use super::chunks::Chunks;
 use super::convert;
 use super::live::{self, Filter};
 use super::read::select::{self, Series as Select};
-use super::read::state::{InstanceRow, LedgerRow, StageRow};
+use super::read::state::{InstanceRow, StageRow};
 use super::read::{BarQuery, ReadError, TickQuery, bars, scan, state, ticks};
 use super::served::Served;
 use super::tikr::{Reply, no_ingest};
@@ -176,25 +176,6 @@ fn cut(mut values: Vec<String>, limit: usize) -> DimensionValues {
     let kept = values.iter().take(limit).take_while(fits).count();
     values.truncate(kept);
     DimensionValues { values, truncated: kept < found }
-}
-
-impl From<LedgerRow> for SpecLedger {
-    fn from(row: LedgerRow) -> Self {
-        let named = |counts: std::collections::BTreeMap<&'static str, u64>| {
-            counts.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect()
-        };
-        Self {
-            spec: row.spec,
-            received: row.received,
-            accepted: row.accepted,
-            rejected: named(row.rejected),
-            duplicate: row.duplicate,
-            in_bars: row.in_bars,
-            open: row.open,
-            in_flight: row.in_flight,
-            dropped: named(row.dropped),
-        }
-    }
 }
 
 impl From<StageRow> for StageStatus {

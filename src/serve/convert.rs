@@ -1,11 +1,12 @@
 //! Rows as messages of `barline.v1` and `tikr.v1`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use barline_proto::barline::value::Kind;
-use barline_proto::barline::{Bar, Tick, Value as WireValue};
+use barline_proto::barline::{Bar, Offender, SpecLedger, Tick, Value as WireValue};
 use barline_proto::tikr::{BarData, SeriesInfo, TickData};
 
+use super::read::state::{LedgerRow, OffenderRow};
 use super::read::{BarRow, TickRow};
 use crate::model::{BarFlags, SeriesKey, TimeNs, Value};
 use crate::spec::Spec;
@@ -95,4 +96,31 @@ fn value(value: Value) -> WireValue {
 /// Times before 1970, which this protocol cannot tell, are 0.
 fn unsigned(time: TimeNs) -> u64 {
     u64::try_from(time).unwrap_or(0)
+}
+
+impl From<LedgerRow> for SpecLedger {
+    fn from(row: LedgerRow) -> Self {
+        let named = |counts: BTreeMap<&'static str, u64>| {
+            counts.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect()
+        };
+        Self {
+            spec: row.spec,
+            received: row.received,
+            accepted: row.accepted,
+            rejected: named(row.rejected),
+            duplicate: row.duplicate,
+            in_bars: row.in_bars,
+            open: row.open,
+            in_flight: row.in_flight,
+            dropped: named(row.dropped),
+            refused_series: row.refused_series,
+            offenders: row.offenders.into_iter().map(Offender::from).collect(),
+        }
+    }
+}
+
+impl From<OffenderRow> for Offender {
+    fn from(row: OffenderRow) -> Self {
+        Self { dimension: row.dimension, distinct: row.distinct, values: row.values }
+    }
 }

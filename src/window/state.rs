@@ -123,9 +123,9 @@ mod tests {
     fn a_bar_of_an_older_spec_keeps_what_both_specs_have() {
         let old = spec(&[1], LatePolicy::Amend, &[A::Quantile(0.5), A::Max, A::Count]);
         let new = spec(&[1], LatePolicy::Amend, &[A::Count, A::Sum, A::Quantile(0.5)]);
-        let stored = [2, 7 << 46 | 1, 9 << 46 | 1, 5, 1, 2];
+        let stored = [2, 3, 4, 7 << 46 | 1, 9 << 46 | 1, 5, 1, 2];
         let converted = convert(&old.accumulators, &new.accumulators, &stored);
-        assert_eq!(converted, [2, 0, 0, 0, 2, 7 << 46 | 1, 9 << 46 | 1]);
+        assert_eq!(converted, [2, 0, 0, 0, 2, 3, 4, 7 << 46 | 1, 9 << 46 | 1]);
         assert_eq!(metrics(&new, &BarHead::default(), &converted)[..2], [Some(Value::Int(2)), None]);
         assert_eq!(convert(&old.accumulators, &old.accumulators, &stored), stored);
     }

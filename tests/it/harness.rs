@@ -44,6 +44,18 @@ pub fn barline(arguments: &[&str]) -> Command {
 impl Server {
     /// Starts a shipped topology on free ports with its data in `data`, and waits until it is ready.
     pub fn start(topology: &str, data: &Path, overrides: &[&str]) -> Self {
+        let mut server = Self::spawn(topology, data, overrides);
+        server.until("it is ready", |server| {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                panic!("barline ended with {status} before it was ready:\n{}", server.output());
+            }
+            server.get("/ready").is_some_and(|(status, _)| status == 200)
+        });
+        server
+    }
+
+    /// As [`Server::start`], without waiting.
+    pub fn spawn(topology: &str, data: &Path, overrides: &[&str]) -> Self {
         let (grpc, http) = (free_port(), free_port());
         let log = data.with_extension("log");
         let mut command = barline(&["run", &format!("topologies/{topology}"), "--quiet"]);
@@ -54,14 +66,13 @@ impl Server {
         }
         let output = std::fs::File::create(&log).unwrap();
         command.stdout(output.try_clone().unwrap()).stderr(output).stdin(Stdio::null());
-        let mut server = Self { child: command.spawn().unwrap(), grpc, http, log };
-        server.until("it is ready", |server| {
-            if let Some(status) = server.child.try_wait().unwrap() {
-                panic!("barline ended with {status} before it was ready:\n{}", server.output());
-            }
-            server.get("/ready").is_some_and(|(status, _)| status == 200)
-        });
-        server
+        Self { child: command.spawn().unwrap(), grpc, http, log }
+    }
+
+    /// The same server a little later.
+    pub fn after(self, pause: Duration) -> Self {
+        std::thread::sleep(pause);
+        self
     }
 
     /// Polls `condition` until it holds.

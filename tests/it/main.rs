@@ -1,6 +1,7 @@
 //! Everything that is tested from outside the modules, in one binary.
 
 mod binary;
+mod crash;
 mod harness;
 mod layers;
 mod malformed;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use barline::app::{App, Seams};
 use barline::codec::Interner;
 use barline::model::time::SECOND;
-use barline::model::{SeriesId, SeriesKey, SpecId, TickBatch};
+use barline::model::{Reason, SeriesId, SeriesKey, SpecId, TickBatch};
+use barline::runtime::outlet::Sent;
 use barline::runtime::source::Running;
 use barline::runtime::{Built, Source, SourceContext, StageError};
 use barline::spec::{Granularity, Spec, Specs};
@@ -18,20 +19,29 @@ use super::naive::Tick;
 /// Batches of ticks, each after a pause.
 pub type Script = Vec<(Duration, Vec<Tick>)>;
 
+/// The numbers of a script's batches that were given up at a full mailbox.
+pub type Dropped = Arc<Mutex<Vec<usize>>>;
+
 /// Plays its script once and ends.
 pub struct Scripted {
     spec: SpecId,
     script: Script,
     ledger: Arc<barline::model::Ledger>,
+    dropped: Dropped,
 }
 
 impl Source for Scripted {
     fn run(self: Box<Self>, source: SourceContext) -> Running {
         Box::pin(async move {
-            for (pause, ticks) in self.script {
+            let ledger = self.ledger.spec(self.spec);
+            for (number, (pause, ticks)) in self.script.into_iter().enumerate() {
                 tokio::time::sleep(pause).await;
-                self.ledger.spec(self.spec).accept(ticks.len() as u64);
-                source.outlet.send(batch(self.spec, &ticks)).await.map_err(|_| StageError::fatal("gone"))?;
+                ledger.accept(ticks.len() as u64);
+                let sent = source.outlet.send(batch(self.spec, &ticks)).await;
+                if sent.map_err(|_| StageError::fatal("gone"))? == Sent::Dropped {
+                    ledger.drop(Reason::MailboxFull, ticks.len() as u64);
+                    self.dropped.lock().unwrap().push(number);
+                }
             }
             Ok(())
         })
@@ -77,14 +87,26 @@ pub fn cascading_specs() -> Specs {
 }
 
 /// Puts a shipped topology together with `script` in place of its gRPC source, and `series` interned in order.
-pub fn assemble(mut seams: Seams, plan: Plan, specs: Specs, series: u32, script: Script) -> App {
+pub fn assemble(seams: Seams, plan: Plan, specs: Specs, series: u32, script: Script) -> App {
+    assemble_noting(seams, plan, specs, series, script, Dropped::default())
+}
+
+/// As [`assemble`]; the batches given up are noted in `dropped`.
+pub fn assemble_noting(
+    mut seams: Seams,
+    plan: Plan,
+    specs: Specs,
+    series: u32,
+    script: Script,
+    dropped: Dropped,
+) -> App {
     let spec = super::naive::spec_id(&specs);
     let ledger: Arc<Mutex<Option<Arc<barline::model::Ledger>>>> = Arc::default();
     let (shared, script) = (ledger.clone(), Mutex::new(Some(script)));
     let source = move |_| {
         let ledger = shared.lock().unwrap().clone().unwrap();
         let script = script.lock().unwrap().take().unwrap_or_default();
-        Ok(Box::new(Scripted { spec, script, ledger }) as Box<dyn Source>)
+        Ok(Box::new(Scripted { spec, script, ledger, dropped: dropped.clone() }) as Box<dyn Source>)
     };
     seams.sources.push(("ingest".into(), Built::Source(Box::new(source))));
     let app = App::over(seams, plan, specs).unwrap();

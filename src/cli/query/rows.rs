@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use barline_proto::barline::{Bar, Series, SpecLedger, Tick, Value};
+use barline_proto::barline::{Bar, Offender, Series, SpecLedger, Tick, Value};
 use barline_proto::tikr::SeriesInfo;
 use serde_json::json;
 
@@ -84,10 +84,13 @@ pub fn value<W: Write>(dimension: &str, value: &str, sheet: &mut Sheet<W>) -> Ex
 
 /// The ledger of one spec.
 pub fn ledger<W: Write>(ledger: &SpecLedger, sheet: &mut Sheet<W>) -> Exit {
+    let offender = |o: &Offender| json!({ "dimension": o.dimension, "distinct": o.distinct, "values": o.values });
+    let offenders: Vec<_> = ledger.offenders.iter().map(offender).collect();
     let json = json!({
         "spec": ledger.spec, "received": ledger.received, "accepted": ledger.accepted, "rejected": ledger.rejected,
         "duplicate": ledger.duplicate, "in_bars": ledger.in_bars, "open": ledger.open,
-        "in_flight": ledger.in_flight, "dropped": ledger.dropped,
+        "in_flight": ledger.in_flight, "dropped": ledger.dropped, "refused_series": ledger.refused_series,
+        "offenders": offenders,
     });
     let name = if ledger.spec.is_empty() { "(unknown)" } else { &ledger.spec };
     let count = |name, number| Cell::number(Section::What, name, number);
@@ -102,6 +105,15 @@ pub fn ledger<W: Write>(ledger: &SpecLedger, sheet: &mut Sheet<W>) -> Exit {
         Cell::text(Section::Rest, "rejected", reasons(&ledger.rejected)),
         Cell::text(Section::Rest, "dropped", reasons(&ledger.dropped)),
     ];
+    for Offender { dimension, distinct, values } in &ledger.offenders {
+        // A client's own text: quoted, so that control characters are escaped.
+        let values: Vec<_> = values.iter().map(|value| format!("{value:?}")).collect();
+        let (times, values) = (ledger.refused_series, values.join(", "));
+        sheet.note(format!(
+            "{name}: series beyond its cardinality limit came {times} times; dimension {dimension:?} has about \
+             {distinct} different values there, most often {values}"
+        ));
+    }
     sheet.add(&json, cells)
 }
 
@@ -121,4 +133,36 @@ fn in_order<'a, T>(pairs: impl Iterator<Item = (&'a str, T)>, names: &[String]) 
     let mut pairs: Vec<_> = pairs.collect();
     pairs.sort_by_key(|(name, _)| names.iter().position(|known| known == name).unwrap_or(usize::MAX));
     pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::query::Format;
+
+    fn printed(format: Format, ledgers: &[SpecLedger]) -> String {
+        let mut bytes = Vec::new();
+        let mut sheet = Sheet::new(format, &mut bytes);
+        ledgers.iter().try_for_each(|one| ledger(one, &mut sheet)).unwrap();
+        sheet.end().unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn offenders_stand_below_the_table_and_in_json() {
+        let calm = SpecLedger { spec: "calm".into(), ..SpecLedger::default() };
+        let values = vec!["17".to_owned(), "\u{1b}[2J".to_owned()];
+        let offender = Offender { dimension: "request".into(), distinct: 9, values };
+        let full = SpecLedger { spec: "full".into(), refused_series: 12, offenders: vec![offender], ..calm.clone() };
+        let quiet = printed(Format::Table, &[calm.clone(), calm.clone()]);
+        assert_eq!(quiet.lines().count(), 3, "{quiet}");
+        let table = printed(Format::Table, &[full.clone(), calm.clone()]);
+        let below = "full: series beyond its cardinality limit came 12 times; dimension \"request\" has about 9 \
+                     different values there, most often \"17\", \"\\u{1b}[2J\"";
+        assert_eq!(table.lines().skip(3).collect::<Vec<_>>(), [below], "{table}");
+        assert_eq!(printed(Format::Csv, std::slice::from_ref(&full)).lines().count(), 2);
+        let json: serde_json::Value = serde_json::from_str(&printed(Format::Json, &[full, calm])).unwrap();
+        assert_eq!((&json[0]["refused_series"], &json[0]["offenders"][0]["distinct"]), (&json!(12), &json!(9)));
+        assert_eq!(json[1]["offenders"], json!([]));
+    }
 }

@@ -50,6 +50,8 @@ pub struct Sheet<W: Write> {
     out: W,
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
+    /// Lines below a table.
+    notes: Vec<String>,
     /// CSV: the header is out. JSON: a row is.
     begun: bool,
 }
@@ -69,7 +71,7 @@ impl Cell {
 impl<W: Write> Sheet<W> {
     /// An empty answer on `out`.
     pub fn new(format: Format, out: W) -> Self {
-        Self { format, out, columns: Vec::new(), rows: Vec::new(), begun: false }
+        Self { format, out, columns: Vec::new(), rows: Vec::new(), notes: Vec::new(), begun: false }
     }
 
     /// Adds a row, as JSON or as cells.
@@ -78,18 +80,19 @@ impl<W: Write> Sheet<W> {
             self.rows.push(cells);
             return Ok(());
         }
-        let begin = if self.begun { ",\n " } else { "[" };
-        self.begun = true;
+        let begin = if std::mem::replace(&mut self.begun, true) { ",\n " } else { "[" };
         let json = serde_json::to_string(json).map_err(Failure::ran)?;
         self.print(format!("{begin}{json}").as_bytes())
     }
 
+    /// Adds a line below a table; JSON has it in its rows, CSV holds nothing but rows.
+    pub fn note(&mut self, line: String) {
+        self.notes.push(line);
+    }
+
     /// Prints what can be printed before the end.
     pub fn flush(&mut self) -> Exit {
-        if self.format == Format::Csv && !(self.rows.is_empty() && self.begun) {
-            self.csv()?;
-        }
-        Ok(())
+        if self.format == Format::Csv && !(self.rows.is_empty() && self.begun) { self.csv() } else { Ok(()) }
     }
 
     /// Prints the rest.
@@ -118,7 +121,8 @@ impl<W: Write> Sheet<W> {
             column.set_padding((0, 2));
             column.set_cell_alignment(if known.is_number { CellAlignment::Right } else { CellAlignment::Left });
         }
-        let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+        let lines = table.lines().map(|line| line.trim_end().to_owned());
+        let lines: Vec<String> = lines.chain(std::mem::take(&mut self.notes)).collect();
         self.print(format!("{}\n", lines.join("\n")).as_bytes())
     }
 

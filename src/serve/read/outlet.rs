@@ -43,7 +43,8 @@ impl<T> Outlet<T> {
     }
 }
 
-/// Runs `scan` on a thread of its own and streams what it gives; an error comes last.
+/// Runs `scan` on a thread of its own and streams what it gives; an error comes last. What has expired by now is hidden
+/// from it, whenever the reaper last ran.
 ///
 /// # Errors
 /// Too many scans are running.
@@ -61,6 +62,7 @@ pub fn scan<T: Send + 'static>(
     let mut outlet = Outlet { sender: sender.clone(), late: false };
     let scanning = tokio::task::spawn_blocking(move || {
         let _place = place;
+        served.context.store.set_now(served.context.clock.now());
         let done = scan(&served, &mut outlet);
         if outlet.late { Err(ReadError::Busy("the client took nothing for five minutes".to_owned())) } else { done }
     });

@@ -6,9 +6,12 @@ use serde::Serialize;
 
 use super::ReadError;
 use super::select;
+use crate::catalog::Offender;
+use crate::codec::admit::quote;
 use crate::model::{LedgerSnapshot, Reason};
-use crate::runtime::Meter;
+use crate::runtime::{Context, Meter};
 use crate::serve::Served;
+use crate::spec::Spec;
 
 /// The ledger of one spec.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
@@ -31,6 +34,21 @@ pub struct LedgerRow {
     pub in_flight: i64,
     /// Ticks taken and then given up, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
+    /// How many times a further series met the cardinality limit.
+    pub refused_series: u64,
+    /// The dimensions of those series, the one with the most values first.
+    pub offenders: Vec<OffenderRow>,
+}
+
+/// A dimension of the series that met the cardinality limit.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct OffenderRow {
+    /// Its name.
+    pub dimension: String,
+    /// Roughly how many different values it had.
+    pub distinct: u64,
+    /// The beginnings of its most frequent values, the most frequent first.
+    pub values: Vec<String>,
 }
 
 /// The running topology.
@@ -79,12 +97,16 @@ pub struct InstanceRow {
 /// # Errors
 /// There is no such spec.
 pub fn ledger(served: &Served, spec: &str) -> Result<Vec<LedgerRow>, ReadError> {
-    let (specs, ledger) = (&served.context.specs, &served.context.ledger);
+    let Context { specs, ledger, catalog, .. } = &served.context;
+    let row = |spec: &Spec| LedgerRow {
+        refused_series: catalog.refused(spec.id),
+        offenders: catalog.offenders(spec.id).into_iter().map(OffenderRow::from).collect(),
+        ..LedgerRow::new(&spec.name, ledger.spec(spec.id).snapshot())
+    };
     if !spec.is_empty() {
-        let spec = select::spec(specs, spec)?;
-        return Ok(vec![LedgerRow::new(&spec.name, ledger.spec(spec.id).snapshot())]);
+        return Ok(vec![row(select::spec(specs, spec)?)]);
     }
-    let mut rows: Vec<_> = specs.iter().map(|s| LedgerRow::new(&s.name, ledger.spec(s.id).snapshot())).collect();
+    let mut rows: Vec<_> = specs.iter().map(|spec| row(spec)).collect();
     let unknown = LedgerRow::new("", ledger.unknown().snapshot());
     rows.extend(Some(unknown).filter(|row| row.received > 0));
     Ok(rows)
@@ -117,7 +139,17 @@ impl LedgerRow {
             open: u64::try_from(counts.open).unwrap_or(0),
             in_flight: counts.in_flight(),
             dropped: named(&counts.dropped),
+            refused_series: 0,
+            offenders: Vec::new(),
         }
+    }
+}
+
+impl From<Offender> for OffenderRow {
+    fn from(offender: Offender) -> Self {
+        // Cut, so that what a client sent cannot make a reply too large for others to take.
+        let values = offender.values.iter().map(|(value, _)| quote(value).to_owned()).collect();
+        Self { dimension: offender.name, distinct: offender.distinct, values }
     }
 }
 

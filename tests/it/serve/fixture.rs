@@ -49,6 +49,7 @@ metrics:
   - {name: peak, field: level, type: float64, aggregation: max}
 granularity: {rollup: 1s}
 window: {late: side_output}
+cardinality: {limit: 2}
 ";
 
 /// What is served, and where.
