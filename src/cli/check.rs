@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::run::compile_file;
-use super::{Exit, Failure};
+use super::{Exit, Failure, say};
 use crate::spec::{self, problem};
 use crate::topology::graph;
 
@@ -56,9 +56,9 @@ pub fn check(args: &CheckArgs) -> Exit {
         });
         match checked {
             Ok((plan, specs)) => {
-                println!("{}: ok, {} specs\n\n{plan}", path.display(), specs.len());
+                say(format_args!("{}: ok, {} specs\n\n{plan}\n", path.display(), specs.len()))?;
                 for (stage, warning) in plan.warnings() {
-                    println!("warning: {stage}: {warning}");
+                    say(format_args!("warning: {stage}: {warning}\n"))?;
                 }
             }
             Err(problems) => wrong.push(problems),
@@ -71,10 +71,9 @@ pub fn check(args: &CheckArgs) -> Exit {
 pub fn graph(args: &GraphArgs) -> Exit {
     let plan = compile_file(&args.topology, &args.set).map_err(Failure::input)?;
     match args.format {
-        GraphFormat::Mermaid => print!("{}", graph::mermaid(&plan)),
-        GraphFormat::Dot => print!("{}", graph::dot(&plan)),
+        GraphFormat::Mermaid => say(graph::mermaid(&plan)),
+        GraphFormat::Dot => say(graph::dot(&plan)),
     }
-    Ok(())
 }
 
 /// Checks spec files.
@@ -82,13 +81,13 @@ pub fn specs(files: &[PathBuf]) -> Exit {
     let specs = spec::load_files(files).map_err(|problems| Failure::input(problem::render(&problems)))?;
     for spec in specs.iter() {
         let granularities: Vec<_> = spec.granularities.iter().map(|granularity| granularity.name.as_str()).collect();
-        println!(
-            "{}: ok, {} metrics of {} fields, bars of {}",
+        say(format_args!(
+            "{}: ok, {} metrics of {} fields, bars of {}\n",
             spec.name,
             spec.metrics.len(),
             spec.fields.len(),
             granularities.join(", ")
-        );
+        ))?;
     }
     Ok(())
 }

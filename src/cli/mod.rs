@@ -7,6 +7,7 @@ pub mod check;
 pub mod query;
 pub mod run;
 
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -118,18 +119,30 @@ pub fn main() -> ExitCode {
         Command::Graph(args) => check::graph(&args),
         Command::Spec { command: SpecCommand::Check { files } } => check::specs(&files),
         Command::Query(args) => query_blocking(args),
-        Command::Version => {
-            println!("barline {}", env!("CARGO_PKG_VERSION"));
-            Ok(())
-        }
+        Command::Version => say(concat!("barline ", env!("CARGO_PKG_VERSION"), "\n")),
     };
     match exit {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{}", failure.message.trim_end());
+            // Where nobody reads this either, the exit code still says it.
+            let _ = writeln!(std::io::stderr(), "{}", failure.message.trim_end());
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Prints to stdout as it is. Nobody reading any more (`| head`) is no failure.
+fn say(text: impl std::fmt::Display) -> Exit {
+    let mut out = std::io::stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(cannot_write(error)),
+        _ => Ok(()),
+    }
+}
+
+/// What is said when stdout takes no more.
+fn cannot_write(error: std::io::Error) -> Failure {
+    Failure::ran(format!("cannot write the answer: {error}"))
 }
 
 fn query_blocking(args: query::QueryArgs) -> Exit {

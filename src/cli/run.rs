@@ -2,12 +2,13 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, say};
 use crate::app::{App, Launched};
 use crate::console;
 use crate::runtime::Placement;
@@ -85,11 +86,14 @@ async fn until_drained(launched: Launched, quiet: bool) -> Exit {
         Some(shown) => shown.await.ok(),
         None => None,
     };
-    print!("{}", console::farewell(&context, &report, context.clock.now() - started, tally.as_ref()));
-    if report.is_clean() { Ok(()) } else { Err(Failure::ran("not every stage ended in order")) }
+    let said = say(console::farewell(&context, &report, context.clock.now() - started, tally.as_ref()));
+    if report.is_clean() { said } else { Err(Failure::ran("not every stage ended in order")) }
 }
 
-/// Waits for SIGINT or SIGTERM; a second one ends the process at once.
+/// Signals closer together than this mean one thing.
+const SAME_WISH: Duration = Duration::from_millis(500);
+
+/// Waits for SIGINT or SIGTERM; a second one, later than [`SAME_WISH`], ends the process at once.
 async fn signalled() -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -98,10 +102,17 @@ async fn signalled() -> std::io::Result<()> {
         _ = terminate.recv() => {}
     }
     tracing::info!("stopping: no more ticks are taken, what was taken is finished");
+    let first = Instant::now();
     tokio::task::spawn_local(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        // What ends a process group, as coreutils' `timeout` does, signals its child twice within milliseconds.
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if first.elapsed() >= SAME_WISH {
+                break;
+            }
         }
         eprintln!("stopped at once; open windows are rebuilt from the journal at the next start");
         std::process::exit(1);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use tokio_util::sync::CancellationToken;
 
-use super::actor::{ExitReport, StageActor, Worker};
+use super::actor::{ExitReport, StageActor};
 use super::context::Context;
 use super::drain::{DrainReport, Exit};
 use super::lane::{LaneReceiver, LaneSender, lane};
@@ -18,6 +18,7 @@ use super::meter::{InstanceState, Meter};
 use super::outlet::{Outlet, SourceOutlet};
 use super::source::{SourceContext, SourceFactory};
 use super::stage::StageFactory;
+use super::worker::Worker;
 use crate::topology::{Plan, StagePlan, WhenFull};
 
 /// A stage, ready to be launched: one factory per instance.

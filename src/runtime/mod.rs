@@ -1,9 +1,9 @@
 //! L3: the shell around the stages. Waiting, sending, counting, time and failure live here, once.
 //!
 //! Read in this order: [`stage`] and [`source`] (what a stage is), [`lane`], [`mailbox`] and [`outlet`] (how
-//! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside), [`actor`] (the one
-//! actor that hosts every stage), [`launch`] (a plan becomes running actors), [`drain`] (how they end), [`sim`]
-//! (all of it on one paused thread).
+//! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside), [`worker`] (the life of
+//! a stage instance), [`actor`] (the one actor that hosts them all), [`launch`] (a plan becomes running actors),
+//! [`drain`] (how they end), [`sim`] (all of it on one paused thread).
 
 pub mod actor;
 pub mod chaos;
@@ -18,6 +18,7 @@ pub mod outlet;
 pub mod sim;
 pub mod source;
 pub mod stage;
+pub mod worker;
 
 pub use chaos::{Act, Chaos, Moment};
 pub use clock::{Clock, SystemClock, VirtualClock};

@@ -219,7 +219,9 @@ impl Check<'_> {
 
     fn kafka(&mut self, written: WrittenKafka) -> Option<KafkaOutput> {
         let same = |names: [&'static str; 3]| names.map(|name| (name, name));
-        let encoding = self.optional("encoding", written.encoding.as_ref(), &same(["otlp", "tikr", "json"]));
+        // Early tikr spec files call OTLP "proto".
+        let encodings = [("otlp", "otlp"), ("tikr", "tikr"), ("json", "json"), ("proto", "otlp")];
+        let encoding = self.optional("encoding", written.encoding.as_ref(), &encodings);
         let on_failure = self.optional("on_failure", written.on_failure.as_ref(), &same(["spool", "block", "drop"]));
         let topic = written.topic.filter(|topic| !topic.value.is_empty())?;
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');

@@ -9,7 +9,7 @@ use crate::spec::yaml::{Entry, Node, Place, Sources, Yaml};
 use super::written::SETTINGS;
 
 /// Environment variables that are no overrides.
-const RESERVED: [&str; 3] = ["BARLINE_LOG", "BARLINE_SEED", "BARLINE_BLESS"];
+const RESERVED: [&str; 4] = ["BARLINE_ADDR", "BARLINE_LOG", "BARLINE_SEED", "BARLINE_BLESS"];
 
 /// One change: a key and its new value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +149,7 @@ mod tests {
             ("BARLINE_DATA_DIR", "/tmp/x"),
             ("HOME", "/"),
             ("BARLINE_LOG", "debug"),
+            ("BARLINE_ADDR", "http://127.0.0.1:9"),
         ];
         let sets = ["in-1.listen=127.0.0.1:2", "in-1.instances=3", "agg.mailbox.capacity=7", "http.listen=[::1]:80"];
         let plan = compiled(&sets, &env).unwrap();

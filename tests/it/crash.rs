@@ -30,13 +30,13 @@ struct Acknowledged {
 /// The ticks of one batch, a few of them late.
 fn ticks(batch: u64, base: i64, random: &mut fastrand::Rng) -> Vec<Id> {
     let time = base + (batch as i64) * 10_000_000;
-    let behind =
-        |random: &mut fastrand::Rng| random.i64(0..if random_is_late(random) { 3_000_000_000 } else { 9_000_000 });
     (0..ROWS).map(|row| (row % SERIES, time - behind(random), (batch as u32) * ROWS + row)).collect()
 }
 
-fn random_is_late(random: &mut fastrand::Rng) -> bool {
-    random.u8(0..50) == 0
+/// How far behind the batch's time a tick is: within `wait`, and one in fifty late.
+fn behind(random: &mut fastrand::Rng) -> i64 {
+    let most = if random.u8(0..50) == 0 { 3_000_000_000 } else { 9_000_000 };
+    random.i64(0..most)
 }
 
 fn price(tick: &Id) -> i64 {

@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::Format;
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, cannot_write};
 
 /// Where a column stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -198,7 +198,7 @@ fn gone(error: std::io::Error) -> Exit {
     if error.kind() == ErrorKind::BrokenPipe {
         std::process::exit(0)
     }
-    Err(Failure::ran(format!("cannot write the answer: {error}")))
+    Err(cannot_write(error))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::collector::{CollectError, Collector, Ticket};
-use super::tikr::too_large;
+use super::tikr::broken;
 use crate::codec::{ColumnarDecoder, Decoded};
 
 /// Batches of one stream that may wait for their acknowledgement; further ones wait in the client.
@@ -72,7 +72,7 @@ async fn read(
             message = stream.message() => message,
             () = collector.source.stop.cancelled() => return Err(Status::unavailable("barline is stopping")),
         };
-        let Some(batch) = message.map_err(too_large)? else { return Ok(()) };
+        let Some(batch) = message.map_err(broken)? else { return Ok(()) };
         let now = collector.now();
         let catalog = collector.context.catalog.clone();
         let taken = collector.collect(|builders| Ok(decoder.decode(&batch, now, catalog.as_ref(), builders))).await;

@@ -65,7 +65,7 @@ async fn read(collector: &Collector, mut stream: Streaming<Bytes>, tally: &mut T
             message = stream.message() => message,
             () = collector.source.stop.cancelled() => return Err(Status::unavailable("barline is stopping")),
         };
-        let Some(message) = message.map_err(too_large)? else { return Ok(()) };
+        let Some(message) = message.map_err(broken)? else { return Ok(()) };
         let now = collector.now();
         let catalog = collector.context.catalog.clone();
         let taken = collector.collect(|builders| decoder.decode(&message, now, catalog.as_ref(), builders)).await;
@@ -77,9 +77,14 @@ async fn read(collector: &Collector, mut stream: Streaming<Bytes>, tally: &mut T
     }
 }
 
-/// tonic calls a message over the limit out of range; the field's word for it is an exhausted resource.
-pub fn too_large(status: Status) -> Status {
-    if status.code() == Code::OutOfRange { Status::resource_exhausted(status.message().to_owned()) } else { status }
+/// What a client's stream broke with, in the field's words. tonic calls a message over the limit out of range, and one
+/// that cannot be decoded an error of its own.
+pub fn broken(status: Status) -> Status {
+    match status.code() {
+        Code::OutOfRange => Status::resource_exhausted(status.message().to_owned()),
+        Code::Internal => Status::invalid_argument(status.message().to_owned()),
+        _ => status,
+    }
 }
 
 /// What became of a stream's ticks so far.

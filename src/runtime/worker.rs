@@ -1,0 +1,302 @@
+//! The life of a stage instance: receive, call, send, settle; and what happens when a call fails.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::chaos::{Act, Chaos, Moment};
+use super::clock::Clock;
+use super::drain::Exit;
+use super::mailbox::{Mailbox, Received};
+use super::meter::{InstanceState, Meter};
+use super::outlet::Outlet;
+use super::stage::{Output, Severity, Stage, StageError, StageFactory, Start};
+use crate::model::{Envelope, Ledger, Reason};
+
+/// A call that panics this often on the same input is poisoned by it.
+const PANICS_ALLOWED: u32 = 3;
+/// The pause before the first retry; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Everything a hosted stage instance needs.
+pub struct Worker {
+    /// Makes the stage.
+    pub factory: StageFactory,
+    /// The way in.
+    pub mailbox: Mailbox,
+    /// The way out.
+    pub outlet: Outlet,
+    /// What can be seen of it.
+    pub meter: Arc<Meter>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where ticks given up are counted.
+    pub ledger: Arc<Ledger>,
+    /// Who breaks it, in simulations.
+    pub chaos: Option<Arc<dyn Chaos>>,
+    /// Inputs not settled yet: what the stage holds back, and what is still to be handed to it.
+    pub pending: VecDeque<Pending>,
+    /// The arrival number up to which input is settled.
+    pub handled: u64,
+    /// Batches given up, by arrival number.
+    pub skip: Vec<u64>,
+}
+
+/// An input that is not settled yet.
+pub struct Pending {
+    lane: usize,
+    envelope: Envelope,
+    panics: u32,
+}
+
+/// One call of a stage.
+#[derive(Clone)]
+enum Call {
+    Handle(Envelope),
+    Wake,
+    Finish,
+}
+
+/// How a call went.
+enum Outcome {
+    Done,
+    Failed(StageError),
+    Panicked(String),
+}
+
+impl Worker {
+    /// Runs the instance to its end.
+    pub async fn run(mut self) -> Exit {
+        let exit = match self.live().await {
+            Ok(()) => {
+                self.outlet.end().await;
+                Exit::Completed
+            }
+            Err(exit) => exit,
+        };
+        let state = if exit == Exit::Completed { InstanceState::Completed } else { InstanceState::Failed };
+        self.meter.set_state(state);
+        exit
+    }
+
+    async fn live(&mut self) -> Result<(), Exit> {
+        let mut stage = self.make().await?;
+        // How many of `pending` the present stage has been given.
+        let mut given = 0;
+        let mut panics_outside_input = 0;
+        loop {
+            let call = match self.pending.get(given) {
+                Some(pending) => Call::Handle(pending.envelope.clone()),
+                None => self.receive(stage.as_ref()).await?,
+            };
+            match self.perform(stage.as_mut(), &call, given).await? {
+                Outcome::Done => {
+                    if matches!(call, Call::Finish) {
+                        return Ok(());
+                    }
+                    given += usize::from(matches!(call, Call::Handle(_)));
+                    given -= self.settle(given.saturating_sub(stage.held()));
+                }
+                Outcome::Failed(error) => {
+                    // Only poison comes here: the input is skipped, whatever the stage held before it stays.
+                    self.poison(given, &error.message);
+                }
+                Outcome::Panicked(message) => {
+                    self.after_panic(&call, given, &mut panics_outside_input, &message)?;
+                    drop(stage);
+                    stage = self.make().await?;
+                    given = 0;
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Makes the stage, retrying what may work later. After a failure it first waits until everything sent has been
+    /// settled downstream, so that what is stored is all there is to know.
+    async fn make(&mut self) -> Result<Box<dyn Stage>, Exit> {
+        self.meter.set_state(InstanceState::Starting);
+        let mut pause = FIRST_PAUSE;
+        let mut panics = 0;
+        while !self.outlet.meters().all(|lane| lane.is_settled()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        loop {
+            let start = Start {
+                instance: self.meter.instance,
+                now: self.clock.now(),
+                handled: self.handled,
+                skip: self.skip.clone(),
+            };
+            let error = match catch_unwind(AssertUnwindSafe(|| (self.factory)(start))) {
+                Ok(Ok(stage)) => {
+                    self.meter.set_state(InstanceState::Running);
+                    return Ok(stage);
+                }
+                Ok(Err(error)) => error,
+                Err(panic) => {
+                    panics += 1;
+                    let message = format!("panicked while starting: {}", panic_message(panic.as_ref()));
+                    let give_up = panics >= PANICS_ALLOWED;
+                    if give_up { StageError::fatal(message) } else { StageError::transient(message) }
+                }
+            };
+            self.retry_later(&error, &mut pause).await?;
+        }
+    }
+
+    /// Waits for input, for the time the stage asked to be woken, or for the end.
+    async fn receive(&mut self, stage: &dyn Stage) -> Result<Call, Exit> {
+        let wake_in = stage.next_wake().map(|time| self.clock.until(time));
+        let received = match (wake_in, self.mailbox.try_next()) {
+            (Some(Duration::ZERO), None) => return Ok(Call::Wake),
+            (_, Some(received)) => received,
+            (None, None) => self.mailbox.next().await,
+            (Some(pause), None) => tokio::select! {
+                biased;
+                received = self.mailbox.next() => received,
+                () = tokio::time::sleep(pause) => return Ok(Call::Wake),
+            },
+        };
+        match received {
+            Received::Envelope(lane, envelope) => {
+                self.meter.batches_in.add(1);
+                self.meter.rows_in.add(envelope.rows() as u64);
+                self.pending.push_back(Pending { lane, envelope: envelope.clone(), panics: 0 });
+                Ok(Call::Handle(envelope))
+            }
+            Received::Ended => {
+                self.meter.set_state(InstanceState::Draining);
+                Ok(Call::Finish)
+            }
+            Received::Broken => Err(Exit::Severed),
+        }
+    }
+
+    /// Calls the stage until it succeeds or fails for good, and sends what it gave.
+    async fn perform(&mut self, stage: &mut dyn Stage, call: &Call, given: usize) -> Result<Outcome, Exit> {
+        let mut pause = FIRST_PAUSE;
+        let mut output = Output::default();
+        loop {
+            let panic_at = self.interfere(given).await;
+            match self.call(stage, call.clone(), &mut output, panic_at) {
+                Outcome::Done => {
+                    let sent = self.outlet.flush(&mut output).await;
+                    return sent.map(|()| Outcome::Done).map_err(|_| Exit::Severed);
+                }
+                Outcome::Failed(error) if error.severity == Severity::Poison && matches!(call, Call::Handle(_)) => {
+                    return Ok(Outcome::Failed(error));
+                }
+                Outcome::Failed(error) => {
+                    output.clear();
+                    self.retry_later(&error, &mut pause).await?;
+                }
+                panicked @ Outcome::Panicked(_) => return Ok(panicked),
+            }
+        }
+    }
+
+    fn call(&self, stage: &mut dyn Stage, call: Call, output: &mut Output, panic_at: Option<Moment>) -> Outcome {
+        let since = Instant::now();
+        let now = self.clock.now();
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            assert!(panic_at != Some(Moment::Before), "made to panic before the call");
+            let result = match call {
+                Call::Handle(envelope) => stage.handle(envelope, now, output),
+                Call::Wake => stage.wake(now, output),
+                Call::Finish => stage.finish(now, output),
+            };
+            assert!(panic_at != Some(Moment::After), "made to panic after the call");
+            result
+        }));
+        self.meter.busy_ns.add_time(since.elapsed());
+        match result {
+            Ok(Ok(())) => Outcome::Done,
+            Ok(Err(error)) => Outcome::Failed(error),
+            Err(panic) => Outcome::Panicked(panic_message(panic.as_ref())),
+        }
+    }
+
+    /// Lets the simulator stall this call; says when it is to panic. An input that is one panic short of being taken
+    /// for poison is left alone, so that simulated failures never cost ticks.
+    async fn interfere(&self, given: usize) -> Option<Moment> {
+        let chaos = self.chaos.as_ref()?;
+        let last_chance = self.pending.get(given).is_some_and(|pending| pending.panics + 1 >= PANICS_ALLOWED);
+        for moment in [Moment::Before, Moment::After] {
+            match chaos.act(&self.meter.stage, self.meter.instance, moment) {
+                Act::Stall(pause) => tokio::time::sleep(pause).await,
+                Act::Panic if !last_chance => return Some(moment),
+                Act::Panic | Act::Pass => {}
+            }
+        }
+        None
+    }
+
+    /// Notes a panic; an input that caused too many is given up, a call without input fails the instance.
+    fn after_panic(&mut self, call: &Call, given: usize, outside: &mut u32, message: &str) -> Result<(), Exit> {
+        self.meter.restarts.add(1);
+        self.note(&format!("panicked: {message}"));
+        let panics = match self.pending.get_mut(given) {
+            Some(pending) if matches!(call, Call::Handle(_)) => &mut pending.panics,
+            _ => outside,
+        };
+        *panics += 1;
+        if *panics < PANICS_ALLOWED {
+            return Ok(());
+        }
+        match call {
+            Call::Handle(_) => {
+                self.poison(given, message);
+                Ok(())
+            }
+            Call::Wake | Call::Finish if self.chaos.is_some() => Ok(()),
+            Call::Wake | Call::Finish => Err(Exit::Failed(format!("panicked again and again: {message}"))),
+        }
+    }
+
+    /// Gives up the input at `given`: its ticks are counted as dropped.
+    fn poison(&mut self, given: usize, message: &str) {
+        let Some(Pending { lane, envelope, .. }) = self.pending.remove(given) else { return };
+        self.meter.poisoned.add(1);
+        self.note(&format!("batch of {} rows given up: {message}", envelope.rows()));
+        if let Envelope::Ticks(slice) = &envelope {
+            self.ledger.spec(slice.batch.spec).drop(Reason::Poison, slice.len() as u64);
+            self.skip.push(slice.offset);
+        }
+        self.mailbox.settle(lane, 1);
+    }
+
+    /// Settles the first `count` pending inputs.
+    fn settle(&mut self, count: usize) -> usize {
+        for Pending { lane, envelope, .. } in self.pending.drain(..count) {
+            if let Envelope::Ticks(slice) = &envelope {
+                self.handled = self.handled.max(slice.end_offset());
+            }
+            self.mailbox.settle(lane, 1);
+        }
+        count
+    }
+
+    async fn retry_later(&self, error: &StageError, pause: &mut Duration) -> Result<(), Exit> {
+        self.note(&error.message);
+        if error.severity == Severity::Fatal {
+            return Err(Exit::Failed(error.message.to_string()));
+        }
+        tokio::time::sleep(*pause).await;
+        *pause = (*pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+
+    fn note(&self, message: &str) {
+        tracing::error!(stage = self.meter.stage, instance = self.meter.instance, "{message}");
+        self.meter.set_last_error(message.to_owned());
+    }
+}
+
+/// The text of a panic.
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
