@@ -3,10 +3,13 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::catalog::Catalog;
 use crate::model::{Ledger, TimeNs};
 use crate::runtime::{
-    BarFeed, Built, Chaos, Clock, Context, DrainReport, Meter, Placement, Running, StageError, SystemClock, launch,
+    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Meter, Placement, Running, StageError, SystemClock,
+    launch,
 };
 use crate::serve::{self, Served};
 use crate::spec::Specs;
@@ -14,6 +17,9 @@ use crate::stages;
 use crate::store::{Fjall, Kv, KvError, Memory, Store, StoreError};
 use crate::topology::Plan;
 use crate::window::state;
+
+/// The most HTTP connections at once.
+const HTTP_CONNECTIONS: usize = 128;
 
 /// Everything of a process, ready to be launched.
 pub struct App {
@@ -132,10 +138,11 @@ impl Launched {
         let Some(address) = self.plan.http else { return Ok(()) };
         let listener = tokio::net::TcpListener::bind(address).await;
         let listener = listener.map_err(|error| StartError::Http { address, error })?;
+        let door = Door::new(listener, Arc::new(Semaphore::new(HTTP_CONNECTIONS)));
         let stop = self.running.stopping().clone();
         let router = serve::http(self.served.clone());
         tokio::task::spawn_local(async move {
-            let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+            let served = axum::serve(door, router).with_graceful_shutdown(stop.cancelled_owned());
             if let Err(error) = served.await {
                 tracing::error!("http: {error}");
             }

@@ -46,6 +46,8 @@ pub enum InstanceState {
     Starting = 0,
     /// At work.
     Running = 1,
+    /// Repeating a call that failed for a reason that may pass.
+    Retrying = 5,
     /// Its input has ended; giving away what is left.
     Draining = 2,
     /// Ended in order.
@@ -118,6 +120,7 @@ impl Meter {
             1 => InstanceState::Running,
             2 => InstanceState::Draining,
             3 => InstanceState::Completed,
+            5 => InstanceState::Retrying,
             _ => InstanceState::Failed,
         }
     }
@@ -144,6 +147,7 @@ impl InstanceState {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Retrying => "retrying",
             Self::Draining => "draining",
             Self::Completed => "completed",
             Self::Failed => "failed",

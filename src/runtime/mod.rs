@@ -3,12 +3,13 @@
 //! Read in this order: [`stage`] and [`source`] (what a stage is), [`lane`], [`mailbox`] and [`outlet`] (how
 //! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside), [`worker`] (the life of
 //! a stage instance), [`actor`] (the one actor that hosts them all), [`launch`] (a plan becomes running actors),
-//! [`drain`] (how they end), [`sim`] (all of it on one paused thread).
+//! [`drain`] (how they end), [`door`] (who may connect), [`sim`] (all of it on one paused thread).
 
 pub mod actor;
 pub mod chaos;
 pub mod clock;
 pub mod context;
+pub mod door;
 pub mod drain;
 pub mod lane;
 pub mod launch;
@@ -23,6 +24,7 @@ pub mod worker;
 pub use chaos::{Act, Chaos, Moment};
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use context::{BarFeed, Context};
+pub use door::Door;
 pub use drain::{DrainReport, Exit};
 pub use launch::{Built, Placement, Running, launch};
 pub use meter::{InstanceState, Meter};

@@ -183,6 +183,9 @@ impl Worker {
             let panic_at = self.interfere(given).await;
             match self.call(stage, call.clone(), &mut output, panic_at) {
                 Outcome::Done => {
+                    if self.meter.state() == InstanceState::Retrying {
+                        self.meter.set_state(InstanceState::Running);
+                    }
                     let sent = self.outlet.flush(&mut output).await;
                     return sent.map(|()| Outcome::Done).map_err(|_| Exit::Severed);
                 }
@@ -284,6 +287,7 @@ impl Worker {
         if error.severity == Severity::Fatal {
             return Err(Exit::Failed(error.message.to_string()));
         }
+        self.meter.set_state(InstanceState::Retrying);
         tokio::time::sleep(*pause).await;
         *pause = (*pause * 2).min(LONGEST_PAUSE);
         Ok(())

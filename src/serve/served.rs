@@ -12,7 +12,7 @@ use crate::topology::Plan;
 
 /// The most scans at once, over gRPC and HTTP together. Each holds at most a few tens of megabytes and one thread
 /// while its client reads.
-pub const MAX_SCANS: usize = 32;
+pub const MAX_SCANS: usize = 16;
 
 /// What queries are answered from.
 pub struct Served {

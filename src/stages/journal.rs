@@ -14,7 +14,7 @@ use crate::model::time::{MILLISECOND, SECOND};
 use crate::model::{Envelope, TickBatch, TickSlice, TimeNs};
 use crate::runtime::{Built, Context, Output, Stage, StageError, StageFactory};
 use crate::spec::units::{ByteSize, DurationText};
-use crate::store::{BlockFacts, Durability, StoreError};
+use crate::store::{BlockFacts, Durability};
 use crate::topology::{Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
 
 /// The kind's row in the topology's table.
@@ -171,12 +171,12 @@ impl Journal {
     /// Makes everything that waits durable, acknowledges it and passes it on.
     fn commit(&mut self, now: TimeNs, out: &mut Output) -> Result<(), StageError> {
         let mut batch = self.context.store.batch();
-        let new_series = self.context.add_new_series(&mut batch).map_err(stage_error)?;
+        let new_series = self.context.add_new_series(&mut batch).map_err(super::store_failed)?;
         for (slice, facts, block) in &self.waiting {
             batch.append(slice.batch.spec, *facts, block.clone());
         }
         let durability = self.durability(now);
-        batch.commit(durability).map_err(stage_error)?;
+        batch.commit(durability).map_err(super::store_failed)?;
         self.context.mark_persisted(&new_series);
         if durability == Durability::Synced {
             self.synced_at = now;
@@ -210,9 +210,4 @@ fn pass_on(slice: TickSlice, out: &mut Output) {
         receipt.acknowledge();
     }
     out.emit(Envelope::Ticks(slice));
-}
-
-/// A full device may have room again later; anything else will not heal by itself.
-fn stage_error(error: StoreError) -> StageError {
-    if error.is_full() { StageError::transient(error) } else { StageError::fatal(error) }
 }

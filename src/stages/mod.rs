@@ -13,6 +13,7 @@ pub mod storage_writer;
 use std::sync::Arc;
 
 use crate::runtime::{Built, Context, StageError};
+use crate::store::StoreError;
 use crate::topology::{Kind, Plan, StagePlan};
 
 /// A stage kind: what the topology has to know of it, and how an instance is made.
@@ -51,4 +52,9 @@ pub fn build_all(context: &Context, plan: &Plan, mut given: Vec<(String, Built)>
 fn config_of<C: Send + Sync + 'static>(stage: &StagePlan) -> Result<Arc<C>, StageError> {
     let config = stage.config.clone().downcast::<C>();
     config.map_err(|_| StageError::fatal(format!("stage {:?} was given the config of another kind", stage.name)))
+}
+
+/// A full device may have room again later; what will not heal by itself ends the process.
+fn store_failed(error: StoreError) -> StageError {
+    if error.may_pass() { StageError::transient(error) } else { StageError::fatal(error) }
 }

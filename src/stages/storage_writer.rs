@@ -14,7 +14,7 @@ use crate::codec::block;
 use crate::model::{BarBatch, BarFlags, BarHead, Checkpoint, Envelope, SeriesId, Signal, SpecId, TickSlice, TimeNs};
 use crate::runtime::{Built, Context, Output, Stage, StageError, StageFactory};
 use crate::spec::Spec;
-use crate::store::{BlockFacts, Durability, StoreBatch, StoreError};
+use crate::store::{BlockFacts, Durability, StoreBatch};
 use crate::topology::{Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
 use crate::window::state;
 
@@ -110,7 +110,7 @@ impl StorageWriter {
         let spec = self.context.specs.get(input.spec).clone();
         let bars = self.merged(&spec, &input)?;
         let mut batch = self.context.store.batch();
-        let new_series = self.context.add_new_series(&mut batch).map_err(stage_error)?;
+        let new_series = self.context.add_new_series(&mut batch).map_err(super::store_failed)?;
         for head in &bars.heads {
             batch.put_bar(bars.spec, head, bars.state(head));
         }
@@ -166,7 +166,7 @@ impl StorageWriter {
         if frontier.is_new(head) {
             return Ok(None);
         }
-        self.context.store.bar(spec, head.granularity, head.series, head.start).map_err(stage_error)
+        self.context.store.bar(spec, head.granularity, head.series, head.start).map_err(super::store_failed)
     }
 
     fn already_stored(&self, input: &Arc<BarBatch>) -> Option<Arc<BarBatch>> {
@@ -246,10 +246,5 @@ impl Frontier {
 
 /// Bars are derived from the journal, so the operating system's word is enough.
 fn commit(batch: StoreBatch) -> Result<(), StageError> {
-    batch.commit(Durability::Process).map_err(stage_error)
-}
-
-/// A full device may have room again later; anything else will not heal by itself.
-fn stage_error(error: StoreError) -> StageError {
-    if error.is_full() { StageError::transient(error) } else { StageError::fatal(error) }
+    batch.commit(Durability::Process).map_err(super::store_failed)
 }

@@ -16,6 +16,10 @@ use fjall::{AbstractTree, CompressionType, Database, Iter, Keyspace, OwnedWriteB
 use super::disk_options::{BUFFER, options};
 use super::{Durability, Kv, KvError, Op};
 
+/// The operating system's numbers for "no file descriptor left", in the whole system and in this process.
+const TOO_MANY_IN_SYSTEM: i32 = 23;
+const TOO_MANY_IN_PROCESS: i32 = 24;
+
 /// The most bytes of fjall's write-ahead log, on disk beside the data; unflushed data in memory is bounded by it.
 pub const LOG_BYTES: u64 = 192 << 20;
 /// Threads that flush and compact: while one compacts the other flushes.
@@ -84,6 +88,9 @@ impl Fjall {
             fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => io,
             other => return KvError::Other(format!("{other:?}, in {path}")),
         };
+        if matches!(io.raw_os_error(), Some(TOO_MANY_IN_SYSTEM | TOO_MANY_IN_PROCESS)) {
+            return KvError::Busy { path, reason: io.to_string() };
+        }
         match io.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => KvError::Full { path },
             io::ErrorKind::PermissionDenied
@@ -109,19 +116,19 @@ impl Fjall {
 
     /// Notes that a write failed. fjall does not say why an earlier one failed in the background.
     fn fail(&self, error: &fjall::Error) -> KvError {
-        let is_full = matches!(error, fjall::Error::Poisoned) && self.lacks_room();
-        let told = if is_full { KvError::Full { path: self.path() } } else { self.explain(error) };
+        let poisoned = matches!(error, fjall::Error::Poisoned);
+        let told = poisoned.then(|| self.probe()).flatten().unwrap_or_else(|| self.explain(error));
         *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(told.clone());
         told
     }
 
-    /// Whether the device cannot take another buffer's flush.
-    fn lacks_room(&self) -> bool {
+    /// What keeps another buffer's flush from being written and may pass, if anything does.
+    fn probe(&self) -> Option<KvError> {
         let probe = self.path.join("probe");
         let written = std::fs::write(&probe, vec![1; 2 * BUFFER as usize]);
         let removed = std::fs::remove_file(&probe);
-        let is_full = |error: io::Error| matches!(self.explain(&error.into()), KvError::Full { .. });
-        written.and(removed).is_err_and(is_full)
+        let told = self.explain(&written.and(removed).err()?.into());
+        matches!(told, KvError::Full { .. } | KvError::Busy { .. }).then_some(told)
     }
 
     fn range(&self, space: &str, from: &[u8], to: Option<&[u8]>) -> Result<Option<Iter>, KvError> {

@@ -53,6 +53,14 @@ pub enum KvError {
         /// The data directory.
         path: String,
     },
+    /// The process has no file descriptor left.
+    #[error("{reason} while using {path}; close some connections, or raise the limit (ulimit -n)")]
+    Busy {
+        /// The data directory.
+        path: String,
+        /// What the operating system says.
+        reason: String,
+    },
     /// The directory cannot be created, read or written.
     #[error("cannot use {path} as data directory: {reason}; make it writable, or give another --data-dir")]
     Unusable {

@@ -171,8 +171,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether trying again later can help: the device is full now.
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::Kv(KvError::Full { .. }))
+    /// Whether trying again later can help: the device is full now, or file descriptors have run out.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Kv(KvError::Full { .. } | KvError::Busy { .. }))
     }
 }

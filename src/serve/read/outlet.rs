@@ -14,9 +14,9 @@ use super::ReadError;
 use crate::serve::Served;
 
 /// Chunks that may wait for the client.
-const AHEAD: usize = 4;
+const AHEAD: usize = 2;
 /// How long a client may take nothing.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The end of a stream where a scan puts what it finds.
 pub struct Outlet<T> {
@@ -64,7 +64,7 @@ pub fn scan<T: Send + 'static>(
         let _place = place;
         served.context.store.set_now(served.context.clock.now());
         let done = scan(&served, &mut outlet);
-        if outlet.late { Err(ReadError::Busy("the client took nothing for five minutes".to_owned())) } else { done }
+        if outlet.late { Err(ReadError::Busy("the client took nothing for a minute".to_owned())) } else { done }
     });
     tokio::spawn(async move {
         // A scan that panicked must not look like one that came to its end.

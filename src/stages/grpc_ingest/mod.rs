@@ -12,14 +12,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::model::time::MILLISECOND;
 use crate::runtime::source::Running;
-use crate::runtime::{Built, Context, Source, SourceContext, StageError};
-use crate::spec::units::{ByteSize, DurationText};
+use crate::runtime::{Built, Context, Door, Source, SourceContext, StageError};
+use crate::spec::units::{Address, ByteSize, DurationText};
 use crate::topology::{Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
 use collector::Collector;
 
@@ -40,11 +40,13 @@ pub const KIND: Kind = Kind {
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where it listens; all instances share the port.
-    pub listen: SocketAddr,
+    pub listen: Address,
     /// When a batch leaves.
     pub batch: BatchConfig,
     /// The largest message taken.
     pub max_message: ByteSize,
+    /// The most connections at once, over all instances; a further one is closed.
+    pub max_connections: usize,
 }
 
 /// When a batch leaves.
@@ -60,9 +62,10 @@ pub struct BatchConfig {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 9876)),
+            listen: Address(SocketAddr::from(([127, 0, 0, 1], 9876))),
             batch: BatchConfig::default(),
             max_message: ByteSize(16 << 20),
+            max_connections: 512,
         }
     }
 }
@@ -76,6 +79,9 @@ impl Default for BatchConfig {
 /// The most ticks one batch may have; a message with more is cut.
 const MAX_ROWS: usize = 1 << 18;
 
+/// How often a silent connection is asked whether it is still there.
+const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// HTTP/2 windows: how much a client may send ahead of what is read, per stream and per connection.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
@@ -85,7 +91,7 @@ impl StageConfig for Config {
         // A tick of a dozen fields takes about this much in columns.
         let row_bytes = 64;
         Facts {
-            listens: vec![self.listen],
+            listens: vec![self.listen.0],
             batch_bytes: self.batch.rows as u64 * row_bytes,
             memory: self.max_message.0 + u64::from(CONNECTION_WINDOW),
             ..Facts::default()
@@ -100,6 +106,9 @@ impl StageConfig for Config {
         if self.batch.linger.0 <= 0 {
             problems.push(("batch.linger", "must be longer than zero".to_owned()));
         }
+        if !(1..=65_536).contains(&self.max_connections) {
+            problems.push(("max_connections", format!("{} is not in 1..=65536", self.max_connections)));
+        }
         if !(1024..=256 << 20).contains(&self.max_message.0) {
             problems.push(("max_message", format!("{} bytes is not in 1KiB..=256MiB", self.max_message.0)));
         }
@@ -110,14 +119,15 @@ impl StageConfig for Config {
 /// Makes the stage: binds the port, which all instances share.
 pub fn build(context: &Context, _plan: &Plan, stage: &StagePlan) -> Result<Built, StageError> {
     let config: Arc<Config> = super::config_of(stage)?;
-    let listen = config.listen;
+    let listen = config.listen.0;
     let cannot = move |error| StageError::fatal(format!("cannot listen on {listen}: {error}"));
     let listener = TcpListener::bind(listen).map_err(cannot)?;
     listener.set_nonblocking(true).map_err(cannot)?;
+    let places = Arc::new(Semaphore::new(config.max_connections));
     let context = context.clone();
     Ok(Built::Source(Box::new(move |_| {
         let listener = listener.try_clone().map_err(cannot)?;
-        Ok(Box::new(GrpcIngest { context: context.clone(), config: config.clone(), listener }))
+        Ok(Box::new(GrpcIngest { context: context.clone(), config: config.clone(), listener, places: places.clone() }))
     })))
 }
 
@@ -125,6 +135,7 @@ struct GrpcIngest {
     context: Context,
     config: Arc<Config>,
     listener: TcpListener,
+    places: Arc<Semaphore>,
 }
 
 impl Source for GrpcIngest {
@@ -140,10 +151,11 @@ impl Source for GrpcIngest {
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_frame_size(1 << 20)
+                // A peer that is gone is noticed although it said nothing.
+                .http2_keepalive_interval(Some(KEEPALIVE))
                 .add_routes(Routes::from(routes))
-                // Without it streams of small messages wait for the peer's delayed acknowledgements.
                 .serve_with_incoming_shutdown(
-                    TcpIncoming::from(listener).with_nodelay(Some(true)),
+                    Door::new(listener, self.places).visitors(),
                     source.stop.clone().cancelled_owned(),
                 );
             tokio::select! {
