@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
 
 use crate::console::LogWriter;
 
@@ -154,8 +155,12 @@ fn query_blocking(args: query::QueryArgs) -> Exit {
 const DEFAULT_LOG: &str = "info,fjall=warn,lsm_tree=warn";
 
 fn start_log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("BARLINE_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(DEFAULT_LOG));
+    let asked = std::env::var("BARLINE_LOG").unwrap_or_else(|_| DEFAULT_LOG.to_owned());
+    let filter = EnvFilter::try_new(&asked).unwrap_or_else(|error| {
+        // The log itself cannot say so yet.
+        let _ = writeln!(std::io::stderr(), "BARLINE_LOG={asked:?} is no filter ({error}); using {DEFAULT_LOG}");
+        EnvFilter::new(DEFAULT_LOG)
+    });
     // Colours only where nobody has to parse them.
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(LogWriter::default);

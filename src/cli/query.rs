@@ -57,6 +57,11 @@ impl Client {
         let addr = if addr.contains("://") { addr.to_owned() } else { format!("http://{addr}") };
         let bad =
             |error| Failure::input(format!("--addr {addr:?} is no address such as http://127.0.0.1:9876: {error}"));
+        if !addr.starts_with("http://") {
+            return Err(Failure::input(format!(
+                "--addr {addr:?}: only http:// is spoken, as in http://127.0.0.1:9876"
+            )));
+        }
         let endpoint = Endpoint::from_shared(addr.clone()).map_err(bad)?;
         let endpoint = endpoint.connect_timeout(std::time::Duration::from_secs(5)).tcp_nodelay(true);
         let nobody = |error: tonic::transport::Error| {

@@ -20,6 +20,9 @@ const ROWS: u32 = 200;
 /// A tick of the test, by series and sequence number: unique, since every batch has a second of event time to itself.
 type Id = (u32, i64, u32);
 
+/// What `first` and `last` go by, and the price.
+type Place = (i64, u32, i64);
+
 /// What a sender knows when the connection breaks: which ticks were acknowledged.
 #[derive(Default)]
 struct Acknowledged {
@@ -120,13 +123,13 @@ fn int(value: &Value) -> i64 {
 
 /// Open, high, low, close, volume and tick count of every bar the kept ticks add up to, by series and second.
 fn expected(kept: &[Tick]) -> BTreeMap<(String, i64), [i64; 6]> {
-    let mut windows: BTreeMap<(String, i64), Vec<(i64, u32, i64)>> = BTreeMap::new();
+    let mut windows: BTreeMap<(String, i64), Vec<Place>> = BTreeMap::new();
     for tick in kept {
         let start = tick.timestamp_ns.div_euclid(1_000_000_000) * 1_000_000_000;
         let place = (tick.timestamp_ns, tick.sequence, int(&tick.fields["price"]));
         windows.entry((tick.dimensions["symbol"].clone(), start)).or_default().push(place);
     }
-    let bar = |mut places: Vec<(i64, u32, i64)>| {
+    let bar = |mut places: Vec<Place>| {
         places.sort_unstable();
         let prices = || places.iter().map(|place| place.2);
         let count = places.len() as i64;

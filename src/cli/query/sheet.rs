@@ -115,7 +115,11 @@ impl<W: Write> Sheet<W> {
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(self.header());
         for row in &rows {
-            table.add_row(self.columns.iter().map(|column| visible(find(row, column).unwrap_or_default())));
+            let shown = |column: &Column| {
+                let text = find(row, column).unwrap_or_default();
+                if column.is_number { short(text) } else { visible(text) }
+            };
+            table.add_row(self.columns.iter().map(shown));
         }
         for (column, known) in table.column_iter_mut().zip(&self.columns) {
             column.set_padding((0, 2));
@@ -201,9 +205,23 @@ fn gone(error: std::io::Error) -> Exit {
     Err(cannot_write(error))
 }
 
+/// A number for people: no more than four places after the point. CSV and JSON have all of them.
+fn short(number: &str) -> String {
+    match number.parse::<f64>() {
+        Ok(value) if number.split_once('.').is_some_and(|(_, places)| places.len() > 4) => format!("{value:.4}"),
+        _ => visible(number),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_shows_four_places_and_whole_numbers_as_they_are() {
+        let shown = ["1.9154690933639666", "0.5", "-3", "18446744073709551615", ""].map(short);
+        assert_eq!(shown, ["1.9155", "0.5", "-3", "18446744073709551615", ""]);
+    }
 
     fn printed(format: Format, rows: &[Vec<Cell>]) -> String {
         let mut bytes = Vec::new();
