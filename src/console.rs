@@ -2,7 +2,7 @@
 //! summary of what was done.
 //!
 //! Read in this order: [`board`] (what is worth keeping of the bars that pass), `section` and `table`, or `lines` (how it looks),
-//! `human` (numbers for people), `printer` (the terminal), [`farewell`] (the summary).
+//! `human` (numbers for people), `printer` (the terminal), [`mod@farewell`] (the summary).
 //!
 //! Showing must never hold up the engine: bars are looked at in sips, only the newest of a bounded number of series
 //! are kept, and a terminal that stands still is not waited for.

@@ -7,7 +7,7 @@
 //!    [`pick`] and [`dimensions`] and times from [`pace`].
 //! 3. [`encode`] and [`columnar`] write them as messages of the two wires, with the tools of [`wire`].
 //! 4. [`feed`] hands the messages over when they are due; [`tikr`] and [`native`] send them through [`codec`] on
-//!    channels of [`connect`], the latter within the bounds of [`in_flight`]. [`run`] holds it all together.
+//!    channels of [`connect`], the latter within the bounds of [`in_flight`]. [`mod@run`] holds it all together.
 //! 5. [`meter`] measures, [`progress`] shows, [`report`] sums up.
 //! 6. [`verify`] generates the ticks again, makes [`naive`] bars of them ([`aggregate`]) and lets [`compare`] and [`ledger`] hold
 //!    them against the server's.

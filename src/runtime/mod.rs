@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`stage`] and [`source`] (what a stage is), [`lane`], [`mailbox`] and [`outlet`] (how
 //! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside), [`worker`] (the life of
-//! a stage instance), [`actor`] (the one actor that hosts them all), [`launch`] (a plan becomes running actors),
+//! a stage instance), [`actor`] (the one actor that hosts them all), [`mod@launch`] (a plan becomes running actors),
 //! [`drain`] (how they end), [`door`] (who may connect), [`sim`] (all of it on one paused thread).
 
 pub mod actor;

@@ -1,7 +1,7 @@
 //! L4: what can be asked: queries over the store by gRPC (`tikr.v1`, `barline.v1`) and HTTP.
 //!
 //! Read in this order: [`served`] (what it is answered from), [`read`] (what is read, the same for every protocol),
-//! then the protocols: [`tikr`], [`barline`] with [`live`] and [`health`], put together by [`grpc`]; [`http`] with
+//! then the protocols: [`tikr`], [`barline`] with [`live`] and [`health`], put together by [`mod@grpc`]; [`mod@http`] with
 //! [`params`], [`document`] and [`json`]. [`convert`] and [`chunks`] make messages of rows, [`when`] reads times people write.
 
 pub mod barline;

@@ -1,7 +1,7 @@
 //! From a scan that blocks to a stream that does not: a thread that reads, a few chunks in between.
 //!
 //! Memory is bounded by the chunks, threads by [`Served::scans`](super::super::Served). A client that goes away stops
-//! its scan at the next row; one that takes nothing for [`PATIENCE`] loses its query, so that it cannot keep a place
+//! its scan at the next row; one that takes nothing for `PATIENCE` loses its query, so that it cannot keep a place
 //! others wait for.
 
 use std::ops::ControlFlow;

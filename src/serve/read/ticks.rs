@@ -1,7 +1,7 @@
 //! Raw ticks in order of (timestamp, sequence, arrival), although the journal holds them in order of arrival.
 //!
 //! They are sorted slice by slice: the journal is scanned from where the last slice ended, and whenever more is held
-//! than [`HELD`], the later half is given up and the scan begins anew with an earlier end, which passes over the
+//! than `HELD`, the later half is given up and the scan begins anew with an earlier end, which passes over the
 //! blocks behind it. So memory is bounded whatever the range, and where ticks arrive roughly in order every block is
 //! read about three times.
 

@@ -1,6 +1,6 @@
 //! `aggregator`: keeps the open windows of its share of the series and gives away what closes.
 //!
-//! All its state can be derived again ([`restore`]): a new instance replays the journal from its checkpoint, passing over
+//! All its state can be derived again (`restore.rs`): a new instance replays the journal from its checkpoint, passing over
 //! ticks that stored bars cover already.
 
 mod restore;

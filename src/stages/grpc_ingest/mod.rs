@@ -1,7 +1,7 @@
 //! `grpc_ingest`: takes ticks over gRPC, as `tikr.v1` rows and as `barline.v1` columns.
 //!
 //! Bytes are read straight into columns by the connection's own decoder; all connections of an instance fill the
-//! same batches (see [`collector`]), so many small messages become few large batches. The services of the query
+//! same batches (see `collector.rs`), so many small messages become few large batches. The services of the query
 //! side are served on the same port.
 
 mod collector;
