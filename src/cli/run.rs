@@ -39,6 +39,11 @@ pub struct RunArgs {
     pub quiet: bool,
 }
 
+/// How often memory is given back.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(2);
+/// A block large enough that the allocator looks at what it holds.
+const LARGE_BLOCK: usize = 4 << 20;
+
 const QUICKSTART: &str = "topologies/quickstart.yaml";
 
 impl Default for RunArgs {
@@ -80,6 +85,7 @@ async fn until_drained(launched: Launched, quiet: bool) -> Exit {
         }
         stop.cancel();
     });
+    tokio::task::spawn_local(give_memory_back());
     let report = launched.wait().await;
     drained.cancel();
     let tally = match shown {
@@ -92,6 +98,15 @@ async fn until_drained(launched: Launched, quiet: bool) -> Exit {
 
 /// Signals closer together than this mean one thing.
 const SAME_WISH: Duration = Duration::from_millis(500);
+
+/// The allocator gives freed memory back to the system only while somebody allocates: without this an idle process
+/// keeps whatever a burst left behind.
+async fn give_memory_back() {
+    loop {
+        tokio::time::sleep(GIVE_BACK_EVERY).await;
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE_BLOCK)));
+    }
+}
 
 /// Waits for SIGINT or SIGTERM; a second one, later than [`SAME_WISH`], ends the process at once.
 async fn signalled() -> std::io::Result<()> {
