@@ -1,18 +1,21 @@
 //! The whole of `scaled.yaml` simulated: whatever stalls, panics and restarts, the bars are the naive ones and the
 //! ledger balances.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use barline::app::Seams;
+use barline::codec::Block;
 use barline::model::time::{MILLISECOND, SECOND};
-use barline::model::{LedgerSnapshot, TimeNs};
+use barline::model::{LedgerSnapshot, Reason, TimeNs};
 use barline::runtime::sim::{Rates, SeededChaos, for_seeds, simulate};
 use barline::runtime::{Chaos, DrainReport, Placement};
-use barline::store::Memory;
+use barline::spec::{LatePolicy, Spec, Specs};
+use barline::store::{Memory, TickScan};
 
 use super::naive::{self, Bars, Tick};
-use super::scripted::{Script, assemble, cascading_specs, plan};
+use super::scripted::{Script, assemble, cascading_specs, plan, specs};
 
 const START: TimeNs = 1_750_000_000 * SECOND;
 
@@ -105,6 +108,51 @@ fn without_failures_every_shipped_topology_leaves_exact_bars() {
     for file in ["edge.yaml", "memory.yaml", "scaled.yaml"] {
         for_seeds(1, 20, "without_failures", |seed| check(seed, &run(seed, file, calm)));
     }
+}
+
+/// Runs a script under another policy for late ticks; gives the ledger, and the late ticks kept aside.
+fn run_late(seed: u64, policy: LatePolicy) -> (u64, LedgerSnapshot, u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let script = script(&mut random, 4);
+    let ticks = script.iter().map(|(_, ticks)| ticks.len() as u64).sum();
+    let with_policy = |spec: &Arc<Spec>| {
+        let mut spec = Spec::clone(spec);
+        spec.window.late = policy;
+        spec
+    };
+    let specs = Specs::new(specs().iter().map(with_policy).collect());
+    simulate(START, async |clock| {
+        let seams = Seams { kv: Arc::new(Memory::new()), clock, chaos: None, sources: Vec::new() };
+        let app = assemble(seams, plan("scaled.yaml", &[]), specs, 4, script);
+        let context = app.context.clone();
+        let report = app.launch(Placement::SameThread).wait().await;
+        assert!(report.is_clean(), "seed {seed}: {:?}", report.exits);
+        let spec = naive::spec_id(&context.specs);
+        let mut aside = 0;
+        let scan = TickScan { spec, series: None, from: TimeNs::MIN, to: TimeNs::MAX, side: true };
+        let count = |block: &Block, _| {
+            aside += block.series.len() as u64;
+            ControlFlow::Continue(())
+        };
+        context.store.scan_ticks(&scan, &mut { count }).unwrap();
+        (ticks, context.ledger.spec(spec).snapshot(), aside)
+    })
+}
+
+#[test]
+fn late_ticks_that_go_into_no_bar_are_counted_and_kept_aside_where_the_spec_says_so() {
+    let mut late = 0;
+    for seed in 1..40 {
+        for (policy, reason) in [(LatePolicy::Drop, Reason::Late), (LatePolicy::SideOutput, Reason::SideOutput)] {
+            let (ticks, ledger, aside) = run_late(seed, policy);
+            let dropped: u64 = ledger.dropped.iter().map(|(_, ticks)| ticks).sum();
+            assert!(ledger.dropped.iter().all(|(found, _)| *found == reason), "seed {seed}: {ledger:?}");
+            assert_eq!((ledger.accepted, ledger.in_bars + dropped), (ticks, ticks), "seed {seed}: {ledger:?}");
+            assert_eq!(aside, if policy == LatePolicy::SideOutput { dropped } else { 0 }, "seed {seed}");
+            late += dropped;
+        }
+    }
+    assert!(late > 100, "only {late} late ticks in all scripts");
 }
 
 #[test]

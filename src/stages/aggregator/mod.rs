@@ -23,7 +23,8 @@ pub const KIND: Kind = Kind {
     takes: Some(Flow::Ticks),
     gives: Some(Flow::Bars),
     max_instances: 64,
-    unique: false,
+    // Two of them would put every tick into bars twice.
+    unique: true,
     parse: parse_config::<Config>,
 };
 
