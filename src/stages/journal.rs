@@ -155,13 +155,7 @@ impl Journal {
         let batch = slice.batch;
         let spec = self.context.specs.get(batch.spec);
         let block = Bytes::from(block::encode(&batch, spec, self.next_offset, now));
-        let facts = BlockFacts {
-            offset: self.next_offset,
-            rows: batch.len() as u32,
-            min_time: batch.timestamps.iter().copied().min().unwrap_or(now),
-            max_time: batch.timestamps.iter().copied().max().unwrap_or(now),
-            received_at: now,
-        };
+        let facts = BlockFacts::of(&batch, self.next_offset, now);
         self.next_offset += batch.len() as u64;
         self.waiting_bytes += block.len() as u64;
         self.due = self.due.or(Some(now + self.config.commit.every.0));

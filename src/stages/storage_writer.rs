@@ -179,13 +179,7 @@ impl StorageWriter {
         let picked = late.to_batch();
         let Some(first) = late.rows().next() else { return Ok(()) };
         let offset = late.offset + first as u64;
-        let facts = BlockFacts {
-            offset,
-            rows: picked.len() as u32,
-            min_time: picked.timestamps.iter().copied().min().unwrap_or(now),
-            max_time: picked.timestamps.iter().copied().max().unwrap_or(now),
-            received_at: now,
-        };
+        let facts = BlockFacts::of(&picked, offset, now);
         let spec = self.context.specs.get(picked.spec);
         let mut batch = self.context.store.batch();
         batch.put_side(picked.spec, facts, block::encode(&picked, spec, offset, now).into());

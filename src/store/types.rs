@@ -1,7 +1,7 @@
 //! What the store is asked and what it answers.
 
 use super::{Kind, KvError};
-use crate::model::{SeriesId, SpecId, TimeNs};
+use crate::model::{SeriesId, SpecId, TickBatch, TimeNs};
 
 /// Which bars to visit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,20 @@ pub struct BlockFacts {
     pub max_time: TimeNs,
     /// When it arrived; the journal is cut into partitions by it.
     pub received_at: TimeNs,
+}
+
+impl BlockFacts {
+    /// The facts of `batch`, whose first tick has the arrival number `offset`.
+    pub fn of(batch: &TickBatch, offset: u64, received_at: TimeNs) -> Self {
+        let times = || batch.timestamps.iter().copied();
+        Self {
+            offset,
+            rows: batch.len() as u32,
+            min_time: times().min().unwrap_or(received_at),
+            max_time: times().max().unwrap_or(received_at),
+            received_at,
+        }
+    }
 }
 
 /// The most bytes that may be kept, over all specs; the oldest partitions are dropped first.
