@@ -64,7 +64,7 @@ impl Barline for BarlineService {
             let _ = chunks.flush();
             Ok(())
         })?;
-        let chunks = chunks.map(|bars| Ok(BarChunk { bars: bars?, missed: 0 }));
+        let chunks = chunks.map(|bars| Ok(BarChunk { bars: bars?, ..BarChunk::default() }));
         Ok(Response::new(Box::pin(chunks)))
     }
 

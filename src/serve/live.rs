@@ -50,7 +50,7 @@ impl Live {
     async fn next(&mut self) -> Result<BarChunk, Status> {
         loop {
             if let Some(bars) = self.ready.pop_front() {
-                return Ok(BarChunk { bars, missed: std::mem::take(&mut self.missed) });
+                return Ok(BarChunk { bars, missed: std::mem::take(&mut self.missed), ..BarChunk::default() });
             }
             let served = self.served.clone();
             let received = tokio::select! {

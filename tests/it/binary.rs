@@ -146,7 +146,7 @@ fn columnar_batches_are_acknowledged_one_by_one_with_reasons() {
             fields: vec![column("price", vec![5; times.len()]), column("quantity", vec![1; times.len()])],
             timestamps: times,
             series_index: index,
-            sequences: Vec::new(),
+            ..barline::IngestBatch::default()
         };
         let batches = [
             batch(7, &["X", "Y"], vec![start, start + 1, start + 2], vec![0, 1, 0]),

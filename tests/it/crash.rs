@@ -58,6 +58,7 @@ fn columns(batch_id: u64, ticks: &[Id], name_series: bool) -> IngestBatch {
         series_index: ticks.iter().map(|tick| tick.0).collect(),
         sequences: ticks.iter().map(|tick| tick.2).collect(),
         fields: vec![column("price", ticks.iter().map(price).collect()), column("quantity", vec![1; ticks.len()])],
+        ..IngestBatch::default()
     }
 }
 

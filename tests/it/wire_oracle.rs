@@ -105,5 +105,6 @@ fn columnar(rng: &mut fastrand::Rng) -> IngestBatch {
         series_index: (0..len(rng)).map(|_| rng.u32(..4)).collect(),
         sequences: (0..if rng.bool() { len(rng) } else { 0 }).map(|_| rng.u32(..3)).collect(),
         fields: (0..rng.usize(..3)).map(|_| column(rng)).collect(),
+        ..IngestBatch::default()
     }
 }

@@ -101,7 +101,12 @@ impl Service {
         let accepted = rows - rejected.values().sum::<u64>();
         let rejection =
             |(reason, rows): (&str, u64)| Rejection { reason: reason.to_owned(), rows, ..Rejection::default() };
-        IngestAck { batch_id: batch.batch_id, accepted, rejected: rejected.into_iter().map(rejection).collect() }
+        IngestAck {
+            batch_id: batch.batch_id,
+            accepted,
+            rejected: rejected.into_iter().map(rejection).collect(),
+            ..IngestAck::default()
+        }
     }
 
     fn stored(&self) -> Vec<Bar> {
@@ -211,7 +216,7 @@ impl Barline for Service {
         let request = request.into_inner();
         let bars: Vec<Bar> =
             self.stored().into_iter().filter(|b| (request.start_ns..request.end_ns).contains(&b.start_ns)).collect();
-        let chunks = bars.chunks(100).map(|bars| Ok(BarChunk { bars: bars.to_vec(), missed: 0 }));
+        let chunks = bars.chunks(100).map(|bars| Ok(BarChunk { bars: bars.to_vec(), ..BarChunk::default() }));
         Ok(Response::new(tokio_stream::iter(chunks.collect::<Vec<_>>())))
     }
 

@@ -111,5 +111,5 @@ fn ack_of(batch_id: u64, decoded: &Decoded) -> IngestAck {
         example_rows: rejection.examples.clone(),
         message: rejection.message.clone(),
     });
-    IngestAck { batch_id, accepted: decoded.accepted, rejected: rejected.collect() }
+    IngestAck { batch_id, accepted: decoded.accepted, rejected: rejected.collect(), ..IngestAck::default() }
 }

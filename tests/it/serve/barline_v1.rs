@@ -159,6 +159,7 @@ async fn live_bars_are_filtered_and_end_with_unavailable_when_the_server_stops()
         spec: "market".into(),
         r#match: matching(&[("symbol", "A")], false),
         granularity: "1m".into(),
+        position: None,
     };
     let mut live = fixture.barline().await.subscribe_bars(request).await.unwrap().into_inner();
     let other = [("symbol", "B")];
@@ -193,7 +194,7 @@ async fn a_subscription_names_what_it_cannot_have() {
     let request = |spec: &str, granularity: &str| SubscribeBarsRequest {
         spec: spec.into(),
         granularity: granularity.into(),
-        r#match: None,
+        ..SubscribeBarsRequest::default()
     };
     assert_eq!(client.subscribe_bars(request("x", "")).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(client.subscribe_bars(request("sensor", "1m")).await.unwrap_err().code(), Code::InvalidArgument);
