@@ -4,12 +4,16 @@
 //! nothing, and come out by scans. Read in this order: [`kv`] (the port) with its two sides [`fjall`] and
 //! [`memory`]; [`value`], [`keys`] and [`bar_bytes`] (bytes); [`partition`] (data that ages is cut by time, so that it can
 //! be dropped whole); [`types`] (questions and answers); [`open`], [`batch`], [`bars`], [`ticks`] and
-//! [`reap`] (the doing); [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what is put aside).
+//! [`reap`] (the doing); [`sorted`] and [`cluster`] (the journal clustered by series); [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what is put aside).
 
 pub mod bar_bytes;
 pub mod bars;
 pub mod batch;
+mod budget;
+pub mod cluster;
 mod disk_options;
+mod doom;
+mod expired;
 pub mod fjall;
 pub mod keys;
 pub mod kv;
@@ -20,17 +24,22 @@ pub mod open;
 pub mod partition;
 pub mod quarantine;
 pub mod reap;
+mod run;
+pub mod sorted;
 pub mod ticks;
 pub mod types;
 pub mod value;
 
 pub use batch::StoreBatch;
+pub use cluster::Clustering;
 pub use fjall::Fjall;
 pub use kv::{Durability, Kv, KvError, Op};
 pub use ledger::{Counted, Journaled, Poisoned};
 pub use memory::{Fault, FaultPlan, Memory};
 pub use open::{Convert, Store};
 pub use quarantine::Kind;
+pub use ticks::TickView;
 pub use types::{
-    BarScan, BlockFacts, Budget, Cutoff, DropReason, Dropped, Family, Reaped, SpecUsage, StoreError, TickScan, Usage,
+    BarScan, BlockFacts, Budget, Cutoff, DropReason, Dropped, Expired, ExpiredCounts, Family, OnFull, Reaped, SpecUsage,
+    StoreError, TickScan, Usage,
 };
