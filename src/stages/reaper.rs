@@ -12,7 +12,7 @@ use crate::model::time::{MILLISECOND, MINUTE, SECOND};
 use crate::model::{Envelope, TimeNs};
 use crate::runtime::{Built, Context, Output, Stage, StageError};
 use crate::spec::units::{ByteSize, DurationText};
-use crate::store::{self, Budget, Clustering, Dropped};
+use crate::store::{self, Budget, Clustering, Dropped, RunSize};
 use crate::topology::{Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
 
 /// How often it looks at its counters.
@@ -181,7 +181,7 @@ impl Reaper {
     /// about four times as long as the step took.
     fn cluster(&mut self, now: TimeNs) -> Result<TimeNs, StageError> {
         let store = &self.context.store;
-        let rows = store.cluster(&mut self.clustering, now).map_err(StageError::transient)?;
+        let rows = store.cluster(&mut self.clustering, now, RunSize::default()).map_err(StageError::transient)?;
         let is_growing = std::mem::replace(&mut self.journal_end, store.journal_end()) != store.journal_end();
         let pause = rows.map(|rows| if is_growing { rows as TimeNs * PAUSE_PER_ROW } else { 0 });
         Ok(pause.map_or(LOOK, |pause| pause.clamp(SHORTEST_PAUSE, LOOK)))

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::keys::{self, PartitionName};
 use super::open::{SpecStore, lock};
 use super::partition::{Partition, State};
-use super::run::Run;
+use super::run::{Run, RunSize};
 use super::ticks::Cursor;
 use super::types::Family;
 use super::{Durability, Op, Store, StoreError, budget, doom, meta, value};
@@ -22,12 +22,13 @@ use crate::model::{SpecId, TimeNs};
 use crate::routing;
 
 /// Roughly the most memory that rewriting takes, in bytes.
-pub const MEMORY: u64 = 48 << 20;
+pub const MEMORY: u64 = 32 << 20;
 
 /// A partition in the course of being rewritten.
 pub struct Clustering {
     spec: SpecId,
     part: Partition,
+    size: RunSize,
     /// Where its blocks go.
     space: Arc<str>,
     cursor: Cursor,
@@ -47,14 +48,19 @@ impl Store {
     ///
     /// # Errors
     /// The port fails.
-    pub fn cluster(&self, work: &mut Option<Clustering>, now: TimeNs) -> Result<Option<u64>, StoreError> {
+    pub fn cluster(
+        &self,
+        work: &mut Option<Clustering>,
+        now: TimeNs,
+        size: RunSize,
+    ) -> Result<Option<u64>, StoreError> {
         let mut clustering = match work.take() {
             Some(clustering) => clustering,
             None => {
                 // One at a time: there is room for one partition beside the budget.
                 let found = if self.sweep()? { self.find_sealed(now)? } else { None };
                 let Some((spec, part)) = found else { return Ok(None) };
-                self.begin(spec, part)?
+                self.begin(spec, part, size)?
             }
         };
         let run = self.read_run(&mut clustering)?;
@@ -119,13 +125,14 @@ impl Store {
     }
 
     /// Dooms what an attempt may leave behind, and what an earlier one has.
-    fn begin(&self, spec: SpecId, part: Partition) -> Result<Clustering, StoreError> {
+    fn begin(&self, spec: SpecId, part: Partition, size: RunSize) -> Result<Clustering, StoreError> {
         let name = PartitionName::parse(&part.space).map(|name| PartitionName { family: Family::Sorted, ..name });
         let space: Arc<str> = name.map(|name| name.space()).unwrap_or_default().into();
         self.inner.kv.commit(vec![doom::put(&space)], Durability::Synced)?;
         self.inner.kv.drop_space(&space)?;
         let cursor = Cursor::new(spec, part.space.clone(), 0);
-        Ok(Clustering { spec, part, space, cursor, next: None, base: None, runs: 0, blocks: 0, rows: 0, bytes: 0 })
+        let (next, base) = (None, None);
+        Ok(Clustering { spec, part, size, space, cursor, next, base, runs: 0, blocks: 0, rows: 0, bytes: 0 })
     }
 
     /// Reads blocks of the same fields until they are enough.
@@ -134,7 +141,7 @@ impl Store {
         if let Some(block) = clustering.next.take() {
             run.push(block);
         }
-        while !run.is_full() {
+        while !run.is_full(clustering.size) {
             let Some((facts, key)) = clustering.cursor.next(&*self.inner.kv, &|_| true)? else { break };
             clustering.base.get_or_insert(facts.offset);
             let Some(block) = self.read_block(&clustering.part.space, &key, false, None)? else { continue };
@@ -151,7 +158,7 @@ impl Store {
         let spec = &self.spec(clustering.spec).spec;
         let mut ops = Vec::new();
         let (number, base) = (clustering.runs, clustering.base.unwrap_or(0));
-        run.blocks(spec, number, &mut |mut key, encode| {
+        run.blocks(spec, number, clustering.size, &mut |mut key, encode| {
             key.block = clustering.blocks;
             let block = encode(base + clustering.rows);
             let key_bytes = Bytes::copy_from_slice(&key.bytes());

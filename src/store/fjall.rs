@@ -15,13 +15,12 @@ use fjall::{AbstractTree, CompressionType, Database, Iter, Keyspace, OwnedWriteB
 
 use super::disk_options::{BUFFER, options};
 use super::{Durability, Kv, KvError, Op};
+use crate::topology::plan::STORE_LOG;
 
 /// The operating system's numbers for "no file descriptor left", in the whole system and in this process.
 const TOO_MANY_IN_SYSTEM: i32 = 23;
 const TOO_MANY_IN_PROCESS: i32 = 24;
 
-/// The most bytes of fjall's write-ahead log, on disk beside the data; unflushed data in memory is bounded by it.
-pub const LOG_BYTES: u64 = 192 << 20;
 /// Threads that flush and compact: while one compacts the other flushes.
 const THREADS: usize = 2;
 /// Files kept open.
@@ -62,7 +61,7 @@ impl Fjall {
             .cache_size(self.cache_bytes)
             .worker_threads(THREADS)
             .max_cached_files(Some(OPEN_FILES))
-            .max_journaling_size(LOG_BYTES)
+            .max_journaling_size(STORE_LOG)
             // What is large is compressed already.
             .journal_compression(CompressionType::None)
             .open()

@@ -38,6 +38,7 @@ pub use ledger::{Counted, Journaled, Poisoned};
 pub use memory::{Fault, FaultPlan, Memory};
 pub use open::{Convert, Store};
 pub use quarantine::Kind;
+pub use run::RunSize;
 pub use ticks::TickView;
 pub use types::{
     BarScan, BlockFacts, Budget, Cutoff, DropReason, Dropped, Expired, ExpiredCounts, Family, OnFull, Reaped, SpecUsage,

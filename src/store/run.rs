@@ -7,12 +7,23 @@ use crate::codec::block::{self, Block, max_rows};
 use crate::model::{Column, ExtraField, FieldType, TickBatch, TimeNs};
 use crate::spec::{Field, Spec};
 
-/// Rows after which a run is full: the more, the fewer places a series lies in, the more a scan of all has to sort.
-const RUN_ROWS: usize = 1 << 18;
-/// Bytes of columns after which it is.
+/// Bytes of columns after which a run is full.
 const RUN_BYTES: usize = 24 << 20;
-/// Rows of a block: the fewer, the less of its neighbours is read along with a series.
-const BLOCK_ROWS: usize = 2048;
+
+/// How a partition is cut when it is rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunSize {
+    /// Rows after which a run is full: the more, the fewer places a series lies in, the more a scan of all has to sort.
+    pub rows: usize,
+    /// Rows of a block: the fewer, the less of its neighbours is read along with a series.
+    pub block_rows: usize,
+}
+
+impl Default for RunSize {
+    fn default() -> Self {
+        Self { rows: 1 << 18, block_rows: 2048 }
+    }
+}
 
 /// Rows of blocks that have the same fields.
 #[derive(Default)]
@@ -31,8 +42,8 @@ impl Run {
         self.batch.len()
     }
 
-    pub fn is_full(&self) -> bool {
-        self.batch.len() >= RUN_ROWS || self.batch.heap_bytes() >= RUN_BYTES
+    pub fn is_full(&self, size: RunSize) -> bool {
+        self.batch.len() >= size.rows || self.batch.heap_bytes() >= RUN_BYTES
     }
 
     /// Whether a block has the fields of those before it: they may be written under different definitions of the spec.
@@ -62,14 +73,20 @@ impl Run {
 
     /// Gives the rows back by series and, of each series, in order of arrival: per block its key, but for its number
     /// in the partition, and what encodes it once its first arrival number is known.
-    pub fn blocks(self, spec: &Spec, run: u32, give: &mut dyn FnMut(SortedKey, &dyn Fn(u64) -> Vec<u8>)) {
+    pub fn blocks(
+        self,
+        spec: &Spec,
+        run: u32,
+        size: RunSize,
+        give: &mut dyn FnMut(SortedKey, &dyn Fn(u64) -> Vec<u8>),
+    ) {
         // Series and row in one number: sorting them keeps the rows of a series in their order.
         let series = self.batch.series.iter().zip(0u64..);
         let mut order: Vec<u64> = series.map(|(series, row)| u64::from(*series) << 32 | row).collect();
         order.sort_unstable();
         let field = |(name, ty): &(String, FieldType)| Field { name: name.clone(), ty: *ty };
         let spec = Spec { fields: self.fields.iter().map(field).collect(), ..spec.clone() };
-        for picked in order.chunks(BLOCK_ROWS.min(max_rows(spec.fields.len()))) {
+        for picked in order.chunks(size.block_rows.clamp(1, max_rows(spec.fields.len()))) {
             let batch = self.pick(picked);
             let times = || batch.timestamps.iter().copied();
             let key = SortedKey {

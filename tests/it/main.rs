@@ -2,6 +2,7 @@
 
 mod binary;
 mod crash;
+mod disk;
 mod harness;
 mod layers;
 mod malformed;
