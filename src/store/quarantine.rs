@@ -22,11 +22,16 @@ pub enum Kind {
     Bar,
     /// A record of the store about itself.
     Meta,
+    /// What is remembered of a producer: a batch of it that is sent again counts again.
+    Producer,
+    /// An entry of the outbox: followers are not shown its bars.
+    Outbox,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Series, Self::Block, Self::Side, Self::Bar, Self::Meta];
+    pub const ALL: [Self; 7] =
+        [Self::Series, Self::Block, Self::Side, Self::Bar, Self::Meta, Self::Producer, Self::Outbox];
 
     /// The kind's name in metrics and logs.
     pub fn name(self) -> &'static str {
@@ -36,6 +41,8 @@ impl Kind {
             Self::Side => "side",
             Self::Bar => "bar",
             Self::Meta => "meta",
+            Self::Producer => "producer",
+            Self::Outbox => "outbox",
         }
     }
 }

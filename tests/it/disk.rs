@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use barline_proto::barline::QueryTicksRequest;
+use barline_proto::tikr::tikr_client::TikrClient;
 use barline_proto::tikr::{IngestRequest, TickData, TickQuery};
 
 use super::harness::{Server, block_on, root};
@@ -76,8 +77,8 @@ async fn times(server: &Server) -> Vec<i64> {
 fn the_journal_is_rewritten_by_series_while_it_runs_and_reads_as_before() {
     let dir = tempfile::tempdir().unwrap();
     let (data, specs) = (dir.path().join("data"), specs(dir.path(), ""));
-    // Partitions are cut at a 32nd of the budget and at least 256 KiB.
-    let overrides = [specs.as_str(), "reap.budget.ticks=8MiB"];
+    // Partitions are cut at a sixteenth of the budget.
+    let overrides = [specs.as_str(), "reap.budget.ticks=4MiB"];
     let sent = requests(120, now());
     let expected = expected(&sent);
     let check = |server: &Server| {
@@ -107,14 +108,17 @@ fn a_spent_budget_makes_ingest_wait_until_something_has_expired() {
     let specs = specs(dir.path(), "window: {max_ahead: 1s}\nretention: {ticks: 6s, bars: 1h}\n");
     let overrides = [specs.as_str(), "reap.budget={ticks: 1MiB, on_full: block}"];
     let mut server = Server::start("edge.yaml", &dir.path().join("data"), &overrides);
-    block_on(async {
-        let mut client = server.tikr().await;
-        let ingest = tokio::spawn(async move { client.ingest_ticks(tokio_stream::iter(requests(200, now()))).await });
-        let red = |server: &Server| server.get("/ready").filter(|(status, _)| *status == 503);
-        server.until("ingest stands still", |server| red(server).is_some_and(|(_, body)| body.contains("journal")));
-        assert!(server.output().contains("of their budget of 1 MiB and none of them has expired"), "{}", server.output());
-        ingest.await.unwrap().unwrap();
+    let address = format!("http://{}", server.grpc);
+    let ingest = std::thread::spawn(move || {
+        block_on(async {
+            let mut client = TikrClient::connect(address).await.unwrap();
+            client.ingest_ticks(tokio_stream::iter(requests(200, now()))).await.unwrap()
+        })
     });
+    let red = |server: &Server| server.get("/ready").filter(|(status, _)| *status == 503);
+    server.until("ingest stands still", |server| red(server).is_some_and(|(_, body)| body.contains("journal")));
+    assert!(server.output().contains("of their budget of 1 MiB and none of them has expired"), "{}", server.output());
+    ingest.join().unwrap();
     server.until("it is ready again", |server| server.get("/ready").is_some_and(|(status, _)| status == 200));
     server.until("everything is accounted for", |server| {
         let (_, body) = server.get("/api/v1/ledger?spec=market_ticks").unwrap();

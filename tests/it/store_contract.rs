@@ -5,6 +5,7 @@ mod budget;
 mod clustering;
 mod damage;
 mod kit;
+mod outbox;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
