@@ -123,9 +123,10 @@ impl Store {
             orphans.map(|orphan| sum(&orphan.parts)).sum::<u64>()
         };
         let specs = inner.specs.iter();
-        inner.spending.ticks.measure(|| {
-            specs.clone().map(|spec| sum(&spec.ticks) + sum(&spec.side)).sum::<u64>() + of_orphans(false)
-        });
+        inner
+            .spending
+            .ticks
+            .measure(|| specs.clone().map(|spec| sum(&spec.ticks) + sum(&spec.side)).sum::<u64>() + of_orphans(false));
         let bars = specs.flat_map(|spec| &spec.bars);
         inner.spending.bars.measure(|| bars.map(|bars| sum(&bars.parts)).sum::<u64>() + of_orphans(true));
     }

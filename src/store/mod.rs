@@ -35,7 +35,7 @@ pub mod types;
 pub mod value;
 
 pub use batch::StoreBatch;
-pub use cluster::Clustering;
+pub use cluster::{Clustering, Step};
 pub use fjall::Fjall;
 pub use kv::{Durability, Kv, KvError, Op};
 pub use ledger::{Counted, Journaled, Poisoned};
@@ -46,6 +46,6 @@ pub use quarantine::Kind;
 pub use run::RunSize;
 pub use ticks::TickView;
 pub use types::{
-    BarScan, BlockFacts, Budget, Cutoff, DropReason, Dropped, Expired, ExpiredCounts, Family, OnFull, Reaped, SpecUsage,
-    StoreError, TickScan, Usage,
+    BarScan, BlockFacts, Budget, Cutoff, DropReason, Dropped, Expired, ExpiredCounts, Family, OnFull, Reaped,
+    SpecUsage, StoreError, TickScan, Usage,
 };

@@ -10,8 +10,8 @@ use super::partition::{Partition, Partitions, State};
 use super::sorted::SortedKey;
 use super::types::Family;
 use super::{
-    Budget, Cutoff, DropReason, Dropped, Durability, OnFull, Reaped, SpecUsage, Store, StoreError, Usage, doom, expired,
-    keys, meta,
+    Budget, Cutoff, DropReason, Dropped, Durability, OnFull, Reaped, SpecUsage, Store, StoreError, Usage, doom,
+    expired, keys, meta,
 };
 use crate::model::{DurationNs, SpecId, TimeNs};
 

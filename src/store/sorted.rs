@@ -58,8 +58,7 @@ impl SortedKey {
     pub fn parse(key: &[u8]) -> Option<Self> {
         let key: &[u8; 36] = key.try_into().ok()?;
         let (numbers, _) = key.as_chunks::<4>();
-        let [run, max_series, block, min_series, rows] =
-            std::array::from_fn(|at| u32::from_be_bytes(numbers[at]));
+        let [run, max_series, block, min_series, rows] = std::array::from_fn(|at| u32::from_be_bytes(numbers[at]));
         let [min_time, max_time] = [20, 28].map(|at| {
             let mut bits = [0; 8];
             bits.copy_from_slice(&key[at..at + 8]);

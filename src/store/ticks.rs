@@ -90,8 +90,7 @@ impl Store {
         let views: Vec<_> = self.inner.specs.iter().map(|store| self.tick_view(store.spec.id, false)).collect();
         let parts = views.iter().flat_map(|view| view.parts.iter().map(|part| (view.spec, part)));
         let in_order = parts.filter(|(_, part)| part.state != State::Sorted);
-        let mut cursors: Vec<_> =
-            in_order.map(|(spec, part)| Cursor::new(spec, part.space.clone(), begin)).collect();
+        let mut cursors: Vec<_> = in_order.map(|(spec, part)| Cursor::new(spec, part.space.clone(), begin)).collect();
         let mut heads = BinaryHeap::new();
         for (i, cursor) in cursors.iter_mut().enumerate() {
             heads.extend(cursor.next(kv, &wanted)?.map(|(facts, key)| Reverse((facts.offset, i, key))));

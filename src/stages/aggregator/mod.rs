@@ -130,7 +130,8 @@ impl Stage for Aggregator {
         if !self.carry.is_empty() || self.context.journaled && self.checkpoint_at.is_none() {
             return Some(TimeNs::MIN);
         }
-        let checkpoint = self.checkpoint_at.filter(|_| self.context.journaled && self.untold).map(|at| at + CHECKPOINT_EVERY);
+        let checkpoint =
+            self.checkpoint_at.filter(|_| self.context.journaled && self.untold).map(|at| at + CHECKPOINT_EVERY);
         self.windows.iter().filter_map(Windows::next_deadline).chain(checkpoint).min()
     }
 
