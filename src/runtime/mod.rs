@@ -22,7 +22,7 @@ pub mod stage;
 pub mod worker;
 
 pub use chaos::{Act, Chaos, Moment};
-pub use clock::{Clock, SystemClock, VirtualClock};
+pub use clock::{Clock, Steady, SystemClock, VirtualClock};
 pub use context::{BarFeed, Context};
 pub use door::Door;
 pub use drain::{DrainReport, Exit};

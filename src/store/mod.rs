@@ -1,8 +1,8 @@
 //! L2: what is kept, typed, over a port that keeps bytes.
 //!
 //! [`Store`] is the way in: series, journal blocks, bars and checkpoints go in by a [`StoreBatch`], all or
-//! nothing, and come out by scans. Read in this order: [`kv`] (the port) with its two sides [`fjall`] and
-//! [`memory`]; [`value`], [`keys`] and [`bar_bytes`] (bytes); [`partition`] (data that ages is cut by time, so that it can
+//! nothing, and come out by scans. Read in this order: [`kv`] (the port) with its sides [`fjall`], [`memory`]
+//! and, for simulations, [`sim_disk`]; [`value`], [`keys`] and [`bar_bytes`] (bytes); [`partition`] (data that ages is cut by time, so that it can
 //! be dropped whole); [`types`] (questions and answers); [`open`], [`batch`], [`bars`], [`ticks`] and
 //! [`reap`] (the doing); [`meta`] and [`quarantine`] (what is remembered, what is put aside).
 
@@ -19,6 +19,7 @@ pub mod open;
 pub mod partition;
 pub mod quarantine;
 pub mod reap;
+pub mod sim_disk;
 pub mod ticks;
 pub mod types;
 pub mod value;
@@ -29,6 +30,7 @@ pub use kv::{Durability, Kv, KvError, Op};
 pub use memory::{Fault, FaultPlan, Memory};
 pub use open::{Convert, Store};
 pub use quarantine::Kind;
+pub use sim_disk::{Crash, Faults, Mount, Order, SimDisk};
 pub use types::{
     BarScan, BlockFacts, Budget, Cutoff, DropReason, Dropped, Family, Reaped, SpecUsage, StoreError, TickScan, Usage,
 };

@@ -4,6 +4,7 @@ mod binary;
 mod crash;
 mod harness;
 mod layers;
+mod lives;
 mod malformed;
 mod naive;
 mod scripted;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::Aggregator;
 use crate::model::{BarBatch, BarFlags, BarHead, Checkpoint, Envelope, SeriesId, TickSlice, TimeNs};
@@ -29,8 +29,9 @@ impl Aggregator {
 
     fn replay(&mut self, start: &Start) -> Result<(), StoreError> {
         let to = start.handled.max(self.context.recovered_to);
+        let failed = Arc::new(OnceLock::new());
         for (windows, spec) in self.windows.iter_mut().zip(self.context.specs.iter()) {
-            windows.set_covered(self.context.covered(spec.id), to);
+            windows.set_covered(self.context.covered(spec.id, &failed), to);
         }
         let mut recovered = vec![0; self.windows.len()];
         let mut carry = std::mem::take(&mut self.carry);
@@ -47,6 +48,9 @@ impl Aggregator {
                 recovered[spec.0 as usize] += slice.len() as u64 - skipped;
             }
         })?;
+        if let Some(error) = failed.get() {
+            return Err(error.clone());
+        }
         self.position = self.position.max(to);
         self.carry = carry;
         self.count_recovered(&recovered);
