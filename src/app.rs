@@ -74,7 +74,11 @@ impl App {
             Some(path) => Arc::new(Fjall::open(path, plan.cache_bytes)?),
             None => Arc::new(Memory::new()),
         };
-        Self::over(Seams { kv, clock: Arc::new(Steady::new(SystemClock)), chaos: None, sources: Vec::new() }, plan, specs)
+        Self::over(
+            Seams { kv, clock: Arc::new(Steady::new(SystemClock)), chaos: None, sources: Vec::new() },
+            plan,
+            specs,
+        )
     }
 
     /// As [`App::assemble`], with the outside world given.

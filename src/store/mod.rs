@@ -21,6 +21,7 @@ pub mod partition;
 pub mod quarantine;
 pub mod reap;
 pub mod sim_disk;
+pub mod sim_mount;
 pub mod ticks;
 pub mod types;
 pub mod value;
@@ -32,7 +33,8 @@ pub use ledger::{Counted, Journaled, Poisoned};
 pub use memory::{Fault, FaultPlan, Memory};
 pub use open::{Convert, Store};
 pub use quarantine::Kind;
-pub use sim_disk::{Crash, Faults, Mount, Order, SimDisk};
+pub use sim_disk::{Crash, Order, SimDisk};
+pub use sim_mount::{Faults, Mount};
 pub use types::{
     BarScan, BlockFacts, Budget, Cutoff, DropReason, Dropped, Family, Reaped, SpecUsage, StoreError, TickScan, Usage,
 };

@@ -7,11 +7,9 @@
 //! Dropping a space is a record like any other: before a sync it may come back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-
+use super::sim_mount::{Faults, Mount};
 use super::{Durability, Kv, KvError, Memory, Op};
 
 /// A device. Processes use it through [`SimDisk::mount`], one after the other.
@@ -32,8 +30,11 @@ struct State {
     life: u64,
 }
 
-enum Record {
+/// One entry of the log.
+pub(super) enum Record {
+    /// Writes, all or nothing.
     Commit(Vec<Op>),
+    /// A space was dropped.
     Drop(Arc<str>),
 }
 
@@ -55,36 +56,6 @@ pub enum Order {
     PerSpace,
 }
 
-/// What goes wrong while a process uses the device. Commits and reads are counted from 1.
-#[derive(Debug, Clone, Default)]
-pub struct Faults {
-    /// These commits find the device full.
-    pub full: Vec<u64>,
-    /// The sync of this commit fails, and nothing can be written any more: what was not synced may be lost or not.
-    pub sync: Option<u64>,
-    /// These reads fail at their first pair, or before.
-    pub reads: Vec<u64>,
-    /// The process dies during this commit: whether it is written by then.
-    pub dies: Option<(u64, bool)>,
-}
-
-/// A process's use of the device: over when the process is.
-pub struct Mount {
-    disk: Arc<SimDisk>,
-    life: u64,
-    state: Mutex<MountState>,
-}
-
-#[derive(Default)]
-struct MountState {
-    faults: Faults,
-    commits: u64,
-    reads: u64,
-    /// A sync has failed, or the process is dead.
-    is_over: bool,
-    has_died: bool,
-}
-
 impl SimDisk {
     /// An empty device whose losses are drawn from `seed`.
     pub fn new(seed: u64, order: Order) -> Arc<Self> {
@@ -103,8 +74,28 @@ impl SimDisk {
     pub fn mount(self: &Arc<Self>, faults: Faults) -> Arc<Mount> {
         let mut state = self.lock();
         state.life += 1;
-        let mounted = MountState { faults, ..MountState::default() };
-        Arc::new(Mount { disk: self.clone(), life: state.life, state: Mutex::new(mounted) })
+        Mount::new(self.clone(), state.life, faults)
+    }
+
+    /// What the process number `life` reads; `None` when it is dead.
+    pub(super) fn cache(&self, life: u64) -> Option<Arc<Memory>> {
+        let state = self.lock();
+        (state.life == life).then(|| state.cache.clone())
+    }
+
+    /// Takes a record into the log.
+    pub(super) fn record(&self, record: Record) -> Result<(), KvError> {
+        let mut state = self.lock();
+        record.apply(&state.cache)?;
+        state.unsynced.push(record);
+        Ok(())
+    }
+
+    /// Brings the log to the device.
+    pub(super) fn sync(&self) -> Result<(), KvError> {
+        let mut state = self.lock();
+        let unsynced = std::mem::take(&mut state.unsynced);
+        unsynced.into_iter().try_for_each(|record| record.apply(&state.device))
     }
 
     /// Ends the present process.
@@ -122,16 +113,6 @@ impl SimDisk {
 }
 
 impl State {
-    fn record(&mut self, record: Record) -> Result<(), KvError> {
-        record.apply(&self.cache)?;
-        self.unsynced.push(record);
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<(), KvError> {
-        self.unsynced.drain(..).try_for_each(|record| record.apply(&self.device))
-    }
-
     fn lose_power(&mut self) {
         let unsynced = std::mem::take(&mut self.unsynced);
         let survivors: Vec<Record> = match self.order {
@@ -151,8 +132,7 @@ impl State {
     /// Cuts every space off at a point of its own.
     fn survivors_per_space(&mut self, unsynced: Vec<Record>) -> Vec<Record> {
         let names: BTreeSet<Arc<str>> = unsynced.iter().flat_map(Record::spaces).collect();
-        let cut: BTreeMap<_, _> =
-            names.into_iter().map(|name| (name, self.random.usize(..=unsynced.len()))).collect();
+        let cut: BTreeMap<_, _> = names.into_iter().map(|name| (name, self.random.usize(..=unsynced.len()))).collect();
         let survive = |(at, record)| {
             let kept = |space: &Arc<str>| cut.get(space).is_none_or(|cut| at < *cut);
             match record {
@@ -186,117 +166,6 @@ impl Record {
 fn space_of(op: &Op) -> &Arc<str> {
     let (Op::Put { space, .. } | Op::Delete { space, .. }) = op;
     space
-}
-
-impl Mount {
-    /// Whether the process has died during a commit, as planned.
-    pub fn has_died(&self) -> bool {
-        self.lock().has_died
-    }
-
-    /// Commits so far.
-    pub fn commits(&self) -> u64 {
-        self.lock().commits
-    }
-
-    fn lock(&self) -> MutexGuard<'_, MountState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What readers see.
-    fn cache(&self) -> Result<Arc<Memory>, KvError> {
-        let disk = self.disk.lock();
-        let is_over = self.lock().has_died || disk.life != self.life;
-        if is_over { Err(KvError::Other("the process is dead".into())) } else { Ok(disk.cache.clone()) }
-    }
-
-    /// What readers see, unless this read is planned to fail.
-    fn read(&self) -> Result<Arc<Memory>, KvError> {
-        let number = {
-            let mut state = self.lock();
-            state.reads += 1;
-            state.reads
-        };
-        if self.lock().faults.reads.contains(&number) {
-            return Err(KvError::Other(format!("planned failure of read {number}")));
-        }
-        self.cache()
-    }
-}
-
-impl Kv for Mount {
-    fn commit(&self, ops: Vec<Op>, durability: Durability) -> Result<(), KvError> {
-        self.cache()?;
-        let mut disk = self.disk.lock();
-        let mut state = self.lock();
-        state.commits += 1;
-        let number = state.commits;
-        if state.is_over {
-            return Err(KvError::Failed { path: "simulated".into(), reason: "an earlier sync failed".into() });
-        }
-        if state.faults.full.contains(&number) {
-            return Err(KvError::Full { path: "simulated".into() });
-        }
-        let dies = state.faults.dies.filter(|(at, _)| *at == number);
-        if dies.is_none_or(|(_, written)| written) {
-            disk.record(Record::Commit(ops))?;
-        }
-        if dies.is_some() {
-            (state.has_died, state.is_over) = (true, true);
-            return Err(KvError::Other("the process is dead".into()));
-        }
-        if durability == Durability::Synced {
-            if state.faults.sync.is_some_and(|at| at <= number) {
-                state.is_over = true;
-                return Err(KvError::Failed { path: "simulated".into(), reason: "planned failure of a sync".into() });
-            }
-            disk.sync()?;
-        }
-        Ok(())
-    }
-
-    fn get(&self, space: &str, key: &[u8]) -> Result<Option<Bytes>, KvError> {
-        self.read()?.get(space, key)
-    }
-
-    fn scan(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
-    ) -> Result<(), KvError> {
-        self.read()?.scan(space, from, to, visit)
-    }
-
-    fn scan_keys(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<(), KvError> {
-        self.read()?.scan_keys(space, from, to, visit)
-    }
-
-    fn last_key(&self, space: &str) -> Result<Option<Bytes>, KvError> {
-        self.read()?.last_key(space)
-    }
-
-    fn spaces(&self, prefix: &str) -> Vec<String> {
-        self.cache().map(|cache| cache.spaces(prefix)).unwrap_or_default()
-    }
-
-    fn drop_space(&self, space: &str) -> Result<(), KvError> {
-        self.cache()?;
-        self.disk.lock().record(Record::Drop(space.into()))
-    }
-
-    fn settle(&self, _space: &str) {}
-
-    fn size(&self, space: &str) -> u64 {
-        self.cache().map_or(0, |cache| cache.size(space))
-    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub fn check(outcome: &Outcome) -> Vec<String> {
     let mut wrong = outcome.complaints.clone();
     wrong.extend(journal(outcome));
     wrong.extend(bars(outcome));
+    wrong.extend(ledger(outcome));
     wrong
 }
 
@@ -55,4 +56,12 @@ fn bars(outcome: &Outcome) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// Over all lives together the ledger knows every tick of the journal, and has it in a bar.
+fn ledger(outcome: &Outcome) -> Option<String> {
+    let (ticks, ledger) = (outcome.journal.iter().flatten().count() as u64, &outcome.ledger);
+    let counted = [ledger.accepted, ledger.in_bars];
+    let balances = counted == [ticks; 2] && ledger.open == 0 && ledger.dropped.is_empty();
+    (!balances).then(|| format!("{ticks} ticks are in the journal, the ledger says {ledger:?}"))
 }
