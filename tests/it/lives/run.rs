@@ -1,7 +1,7 @@
 //! Several lives of the whole topology over one simulated disk: how each begins, what breaks, how it ends.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::Duration;
 
 use barline::app::{App, Seams};
@@ -54,6 +54,16 @@ pub enum Only {
     Read(u64),
     /// The process dies at this commit: whether it is written by then.
     Dies(u64, bool),
+}
+
+/// Read once: a third of a short life is reading YAML.
+static SPECS: LazyLock<Specs> = LazyLock::new(cascading_specs);
+
+/// `scaled.yaml` with so many aggregators and this kind of sync, each read once.
+fn plan_of(instances: u32, sync: &'static str) -> Plan {
+    static PLANS: Mutex<BTreeMap<(u32, &str), Plan>> = Mutex::new(BTreeMap::new());
+    let read = || plan("scaled.yaml", &[&format!("aggregate.instances={instances}"), &format!("journal.sync={sync}")]);
+    PLANS.lock().unwrap().entry((instances, sync)).or_insert_with(read).clone()
 }
 
 /// How a life is to end.
@@ -238,9 +248,7 @@ impl World {
         clock: Arc<dyn Clock>,
         chaos: Option<Arc<dyn Chaos>>,
     ) -> Result<App, barline::app::StartError> {
-        let instances = format!("aggregate.instances={}", self.random.u32(1..6));
-        let plan = plan("scaled.yaml", &[&instances, &format!("journal.sync={}", self.sync)]);
-        let specs: Specs = cascading_specs();
+        let (specs, plan) = (SPECS.clone(), plan_of(self.random.u32(1..6), self.sync));
         let spec = naive::spec_id(&specs);
         let context = Arc::new(OnceLock::new());
         let mut sources = (self.variant.stages)(&plan, &context);
