@@ -4,7 +4,7 @@
 //! nothing, and come out by scans. Read in this order: [`kv`] (the port) with its sides [`fjall`], [`memory`]
 //! and, for simulations, [`sim_disk`]; [`value`], [`keys`] and [`bar_bytes`] (bytes); [`partition`] (data that ages is cut by time, so that it can
 //! be dropped whole); [`types`] (questions and answers); [`open`], [`batch`], [`bars`], [`ticks`] and
-//! [`reap`] (the doing); [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what is put aside).
+//! [`reap`] (the doing); [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what is put aside); `producers` (whose batches are in the journal).
 
 pub mod bar_bytes;
 pub mod bars;
@@ -18,6 +18,7 @@ pub mod memory;
 pub mod meta;
 pub mod open;
 pub mod partition;
+mod producers;
 pub mod quarantine;
 pub mod reap;
 pub mod sim_disk;
