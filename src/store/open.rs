@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::keys::{self, PartitionName};
+use super::mend::mend;
 use super::meta::{self, SpecRecord};
 use super::partition::{Partitions, period_of};
 use super::quarantine::{Kind, Quarantine};
@@ -74,6 +75,7 @@ impl Store {
     /// # Errors
     /// The port fails, the data is of a newer format, or a record of the store about itself is damaged.
     pub fn open(kv: Arc<dyn Kv>, specs: &Specs, convert: Convert) -> Result<Self, StoreError> {
+        mend(&*kv)?;
         let mut ops: Vec<_> = meta::check_format(&*kv)?.into_iter().collect();
         let mut stores = Vec::with_capacity(specs.len());
         for spec in specs.iter() {
