@@ -24,14 +24,16 @@ pub enum Kind {
     Meta,
     /// What is remembered of a producer: a batch of it that is sent again counts again.
     Producer,
+    /// An entry of the outbox: followers are not shown its bars.
+    Outbox,
     /// A part of the database's own log, set aside as a file.
     Log,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Series, Self::Block, Self::Side, Self::Bar, Self::Meta, Self::Producer, Self::Log];
+    pub const ALL: [Self; 8] =
+        [Self::Series, Self::Block, Self::Side, Self::Bar, Self::Meta, Self::Producer, Self::Outbox, Self::Log];
 
     /// The kind's name in metrics and logs.
     pub fn name(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Kind {
             Self::Bar => "bar",
             Self::Meta => "meta",
             Self::Producer => "producer",
+            Self::Outbox => "outbox",
             Self::Log => "log",
         }
     }
