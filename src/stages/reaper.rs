@@ -95,7 +95,7 @@ impl Stage for Reaper {
 
     fn wake(&mut self, now: TimeNs, _out: &mut Output) -> Result<(), StageError> {
         let budget = Budget { ticks: self.config.budget.ticks.0, bars: self.config.budget.bars.0 };
-        let reaped = self.context.store.reap(now, &budget).map_err(StageError::transient)?;
+        let reaped = self.context.store.reap(now, &budget).map_err(super::try_later)?;
         for dropped in &reaped.dropped {
             tracing::info!(
                 spec = dropped.spec,

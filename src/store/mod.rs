@@ -10,6 +10,7 @@
 pub mod bar_bytes;
 pub mod bars;
 pub mod batch;
+mod dir_check;
 mod disk_options;
 pub mod fjall;
 pub mod keys;

@@ -2,6 +2,7 @@
 
 mod ageing;
 mod damage;
+mod files;
 mod kit;
 mod outbox;
 
