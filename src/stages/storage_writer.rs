@@ -108,6 +108,8 @@ impl StorageWriter {
     /// Merges and commits; nothing is remembered unless the commit succeeds, so a failed call can be repeated.
     fn store(&mut self, input: Arc<BarBatch>) -> Result<Arc<BarBatch>, StageError> {
         let spec = self.context.specs.get(input.spec).clone();
+        let store = self.context.store.clone();
+        let _alone = store.bars_lock();
         let bars = self.merged(&spec, &input)?;
         let mut batch = self.context.store.batch();
         let new_series = self.context.add_new_series(&mut batch).map_err(super::store_failed)?;
@@ -163,7 +165,7 @@ impl StorageWriter {
         spec: SpecId,
         head: &BarHead,
     ) -> Result<Option<(BarHead, Vec<u64>)>, StageError> {
-        if frontier.is_new(head) {
+        if frontier.is_new(head) && !self.context.store.is_backfilled() {
             return Ok(None);
         }
         self.context.store.bar(spec, head.granularity, head.series, head.start).map_err(super::store_failed)

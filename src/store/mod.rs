@@ -4,7 +4,7 @@
 //! nothing, and come out by scans. Read in this order: [`kv`] (the port) with its two sides [`fjall`] and
 //! [`memory`]; [`value`], [`keys`] and [`bar_bytes`] (bytes); [`partition`] (data that ages is cut by time, so that it can
 //! be dropped whole); [`types`] (questions and answers); [`open`], [`batch`], [`bars`], [`ticks`] and
-//! [`reap`] (the doing); [`meta`] and [`quarantine`] (what is remembered, what is put aside).
+//! [`reap`] (the doing); [`meta`] and [`quarantine`] (what is remembered, what is put aside); `upkeep` (what the operators' tools need).
 
 pub mod bar_bytes;
 pub mod bars;
@@ -21,6 +21,7 @@ pub mod quarantine;
 pub mod reap;
 pub mod ticks;
 pub mod types;
+mod upkeep;
 pub mod value;
 
 pub use batch::StoreBatch;
@@ -29,6 +30,7 @@ pub use kv::{Durability, Kv, KvError, Op};
 pub use memory::{Fault, FaultPlan, Memory};
 pub use open::{Convert, Store};
 pub use quarantine::Kind;
+pub use upkeep::Holes;
 pub use types::{
     BarScan, BlockFacts, Budget, Cutoff, DropReason, Dropped, Family, Reaped, SpecUsage, StoreError, TickScan, Usage,
 };

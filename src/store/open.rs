@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::keys::{self, PartitionName};
@@ -38,6 +38,10 @@ pub(super) struct Inner {
     /// Bytes at which a partition is cut short.
     pub limit_ticks: AtomicU64,
     pub limit_bars: AtomicU64,
+    /// Held from reading stored bars to writing them back.
+    pub bars_alone: Mutex<()>,
+    /// Whether bars were written by somebody else than the pipeline's writer.
+    pub backfilled: AtomicBool,
     /// Commits hold it shared from placing to writing, the reaper alone while it drops.
     pub gate: RwLock<()>,
 }
@@ -91,6 +95,8 @@ impl Store {
             quarantine,
             limit_ticks: AtomicU64::new(FIRST_LIMIT),
             limit_bars: AtomicU64::new(FIRST_LIMIT),
+            bars_alone: Mutex::default(),
+            backfilled: AtomicBool::new(false),
             gate: RwLock::new(()),
             specs: stores,
             orphans,

@@ -6,6 +6,7 @@ mod harness;
 mod layers;
 mod malformed;
 mod naive;
+mod replay;
 mod scripted;
 mod serve;
 mod sim;
