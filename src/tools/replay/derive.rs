@@ -105,7 +105,7 @@ fn rows_of(block: &Block, slice: &Slice, times: std::ops::Range<TimeNs>, flight:
     let rows = (0u32..).zip(&block.timestamps).zip(&block.series);
     let wanted = rows.filter(|((row, time), series)| {
         let number = block.header.offset + u64::from(*row);
-        times.contains(*time) && slice.has_series(**series) && number < flight.settled(SeriesId(**series))
+        times.contains(*time) && slice.has_series(**series) && flight.counts(number, SeriesId(**series))
     });
     wanted.map(|((row, _), _)| row).collect()
 }

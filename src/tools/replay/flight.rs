@@ -6,7 +6,7 @@ use super::{BarId, Grounds, Replay};
 use crate::model::{Checkpoint, SeriesId, SpecId, TimeNs};
 use crate::routing;
 use crate::spec::Granularity;
-use crate::store::{Store, StoreError};
+use crate::store::{Poisoned, Store, StoreError};
 use crate::tools::ToolError;
 use crate::window::bounds;
 
@@ -18,6 +18,8 @@ pub(super) struct Flight {
     granularities: Vec<Granularity>,
     /// By shard: every tick that arrived below this is in stored bars or was dropped.
     settled: [u64; SHARDS],
+    /// Ticks that were given up: no bar has them.
+    poisoned: Vec<Poisoned>,
     /// Coarser windows that start before this were closed then.
     cascade_from: TimeNs,
     /// Windows of ticks that are not settled.
@@ -41,6 +43,7 @@ impl Flight {
             source,
             granularities: job.spec.granularities.clone(),
             settled,
+            poisoned: grounds.store.poisoned().into_iter().filter(|of| of.0 == source).map(|of| of.1).collect(),
             cascade_from: checkpoints.iter().map(|told| told.cascade_from).min().unwrap_or(TimeNs::MIN),
             touched: HashSet::new(),
             seen: lowest,
@@ -54,6 +57,12 @@ impl Flight {
     /// Every tick of a series that arrived below this is in stored bars or was dropped.
     pub fn settled(&self, series: SeriesId) -> u64 {
         self.settled[routing::shard_of(series) as usize]
+    }
+
+    /// Whether the tick `number` of a series belongs into its bar by now.
+    pub fn counts(&self, number: u64, series: SeriesId) -> bool {
+        let shard = routing::shard_of(series);
+        number < self.settled(series) && !self.poisoned.iter().any(|poisoned| poisoned.includes(number, shard))
     }
 
     /// Whether no tick is settled; then nothing can be said of any window.

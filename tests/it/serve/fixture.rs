@@ -127,6 +127,7 @@ impl Fixture {
             routes: axum::Router::new(),
             journaled: true,
             recovered_to: 0,
+            recovery: Arc::default(),
             chaos: None,
             specs: Arc::new(specs),
             store,
