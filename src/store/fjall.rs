@@ -4,17 +4,17 @@
 //! opened anew before the next commit: fjall cuts the torn write off its log, and where space has been freed
 //! the commit succeeds.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
-use fjall::{AbstractTree, CompressionType, Database, Iter, Keyspace, OwnedWriteBatch, PersistMode, UserKey};
+use fjall::{AbstractTree, CompressionType, Database, Iter, Keyspace, OwnedWriteBatch, PersistMode, Readable, UserKey};
 
 use super::disk_options::{BUFFER, options};
-use super::{Durability, Kv, KvError, Op};
+use super::{Durability, Kv, KvError, Op, Snapshot};
 
 /// The operating system's numbers for "no file descriptor left", in the whole system and in this process.
 const TOO_MANY_IN_SYSTEM: i32 = 23;
@@ -198,6 +198,50 @@ fn is_damage(error: &fjall::Error) -> bool {
     }
 }
 
+/// Visits pairs until `visit` breaks.
+fn visit_pairs(
+    space: &str,
+    pairs: Iter,
+    visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
+) -> fjall::Result<()> {
+    for pair in pairs {
+        // Where a value lying apart cannot be read, its key still can.
+        let seen = std::cell::OnceCell::<UserKey>::new();
+        let read = pair.into_inner_if(|key| seen.set(key.clone()).is_ok());
+        let (key, value) = match (read, seen.into_inner()) {
+            (Ok((key, value)), _) => (key, value.map(Bytes::from).unwrap_or_default()),
+            (Err(error), Some(key)) if is_damage(&error) => {
+                tracing::error!(space, key = ?&*key, ?error, "a value cannot be read");
+                (key, Bytes::new())
+            }
+            (Err(error), _) => return Err(error),
+        };
+        if visit(&key, value).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Everything at one moment, and the spaces there were.
+struct Moment {
+    path: String,
+    spaces: BTreeMap<String, Keyspace>,
+    snapshot: fjall::Snapshot,
+}
+
+impl Snapshot for Moment {
+    fn spaces(&self) -> Vec<String> {
+        self.spaces.keys().cloned().collect()
+    }
+
+    fn scan(&self, space: &str, visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>) -> Result<(), KvError> {
+        let Some(keyspace) = self.spaces.get(space) else { return Ok(()) };
+        let pairs = self.snapshot.iter(keyspace);
+        visit_pairs(space, pairs, visit).map_err(|error| KvError::Other(format!("{error:?}, in {}", self.path)))
+    }
+}
+
 impl Kv for Fjall {
     fn commit(&self, ops: Vec<Op>, durability: Durability) -> Result<(), KvError> {
         match self.healed()?.commit(&ops, durability) {
@@ -229,23 +273,8 @@ impl Kv for Fjall {
         to: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
     ) -> Result<(), KvError> {
-        for pair in self.range(space, from, to)?.into_iter().flatten() {
-            // Where a value lying apart cannot be read, its key still can.
-            let seen = std::cell::OnceCell::<UserKey>::new();
-            let read = pair.into_inner_if(|key| seen.set(key.clone()).is_ok());
-            let (key, value) = match (read, seen.into_inner()) {
-                (Ok((key, value)), _) => (key, value.map(Bytes::from).unwrap_or_default()),
-                (Err(error), Some(key)) if is_damage(&error) => {
-                    tracing::error!(space, key = ?&*key, ?error, "a value cannot be read");
-                    (key, Bytes::new())
-                }
-                (Err(error), _) => return Err(self.explain(&error)),
-            };
-            if visit(&key, value).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        let Some(pairs) = self.range(space, from, to)? else { return Ok(()) };
+        visit_pairs(space, pairs, visit).map_err(|error| self.explain(&error))
     }
 
     fn scan_keys(
@@ -297,5 +326,16 @@ impl Kv for Fjall {
             let sealed = keyspace.tree.sealed_memtable_count() as u64 * BUFFER;
             keyspace.disk_space() + keyspace.tree.active_memtable().size() + sealed
         })
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, KvError> {
+        let open = self.current()?;
+        let snapshot = open.db.snapshot();
+        let mut spaces = BTreeMap::new();
+        for name in self.spaces("") {
+            let keyspace = open.existing(&name).map_err(|error| self.explain(&error))?;
+            spaces.extend(keyspace.map(|keyspace| (name, keyspace)));
+        }
+        Ok(Box::new(Moment { path: self.path(), spaces, snapshot }))
     }
 }

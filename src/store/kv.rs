@@ -119,4 +119,18 @@ pub trait Kv: Send + Sync {
 
     /// The bytes a space occupies, in memory and on disk, as far as is known.
     fn size(&self, space: &str) -> u64;
+
+    /// Everything as it is now, whatever is written or dropped later. What it holds on to stays on disk until it is
+    /// dropped.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, KvError>;
+}
+
+/// Every space at one moment between two commits.
+pub trait Snapshot: Send {
+    /// The names of all spaces, ascending.
+    fn spaces(&self) -> Vec<String>;
+
+    /// Visits all pairs of a space in ascending order until `visit` breaks. A value that was damaged on the device is
+    /// visited as an empty one.
+    fn scan(&self, space: &str, visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>) -> Result<(), KvError>;
 }

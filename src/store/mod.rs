@@ -20,6 +20,7 @@ pub mod meta;
 pub mod open;
 pub mod partition;
 pub mod quarantine;
+mod readonly;
 pub mod reap;
 pub mod ticks;
 pub mod types;
@@ -28,11 +29,12 @@ pub mod value;
 
 pub use batch::StoreBatch;
 pub use fjall::Fjall;
-pub use kv::{Durability, Kv, KvError, Op};
+pub use kv::{Durability, Kv, KvError, Op, Snapshot};
 pub use ledger::{Counted, Journaled, Poisoned};
 pub use memory::{Fault, FaultPlan, Memory};
 pub use open::{Convert, Store};
 pub use quarantine::Kind;
+pub use readonly::ReadOnly;
 pub use upkeep::Holes;
 pub use types::{
     BarScan, BlockFacts, Budget, Cutoff, DropReason, Dropped, Family, Reaped, SpecUsage, StoreError, TickScan, Usage,

@@ -51,6 +51,7 @@ pub(super) struct Inner {
 /// What belongs to one configured spec.
 pub(super) struct SpecStore {
     pub spec: Arc<Spec>,
+    pub record: SpecRecord,
     pub layouts: Vec<Vec<Accumulator>>,
     pub layout: usize,
     pub ticks: Mutex<Partitions>,
@@ -192,6 +193,7 @@ impl SpecStore {
             cutoff_bars: AtomicI64::new(cutoff("bars")?.unwrap_or(TimeNs::MIN)),
             ticks: ticks(Family::Ticks),
             side: ticks(Family::Side),
+            record: record.clone(),
             layouts: record.resolve(spec),
             spec: spec.clone(),
             layout,

@@ -4,10 +4,13 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+
 use super::keys::{self, PartitionName};
-use super::open::lock;
+use super::open::{lock, newest_record};
+use super::meta;
 use super::types::Family;
-use super::{Cutoff, Kind, Kv, Store, StoreError, TickScan};
+use super::{Cutoff, Durability, Kind, Kv, Store, StoreError, TickScan};
 use crate::model::{SpecId, TimeNs};
 
 /// Where ticks of a spec are lacking that were in the journal once.
@@ -46,6 +49,31 @@ impl Store {
     /// Whether [`Store::note_backfill`] was called. To be asked under [`Store::bars_lock`].
     pub fn is_backfilled(&self) -> bool {
         self.inner.backfilled.load(Relaxed)
+    }
+
+    /// Moves a corrupt value aside and leaves `instead` in its place, or nothing.
+    pub fn put_aside(&self, kind: Kind, space: &str, key: &[u8], bytes: &[u8], instead: Option<Bytes>) {
+        self.inner.quarantine.take(kind, space, key, bytes, instead);
+    }
+
+    /// Writes the store's records about itself again, as this process knows them.
+    ///
+    /// # Errors
+    /// The port fails.
+    pub fn rewrite_records(&self) -> Result<(), StoreError> {
+        self.remember()?;
+        let mut ops = vec![meta::put("format", &meta::FORMAT.to_be_bytes())];
+        for store in &self.inner.specs {
+            for (bars, granularity) in store.bars.iter().zip(&store.spec.granularities) {
+                let newest = bars.newest.load(Relaxed);
+                if newest > TimeNs::MIN {
+                    let record = newest_record(&store.spec.name, granularity.length);
+                    ops.push(meta::put(&record, &newest.to_be_bytes()));
+                }
+            }
+            ops.push(meta::put_spec_record(&store.spec.name, &store.record));
+        }
+        Ok(self.inner.kv.commit(ops, Durability::Synced)?)
     }
 
     /// What is hidden at the moment.
