@@ -66,7 +66,7 @@ impl Fjall {
             // What is large is compressed already.
             .journal_compression(CompressionType::None)
             .open()
-            .map_err(|error| self.explain(&error))?;
+            .map_err(|error| self.explain_open(&error))?;
         let fresh = Arc::new(Open { spaces: Mutex::default(), db });
         *open = Some(fresh.clone());
         Ok(fresh)
@@ -79,6 +79,21 @@ impl Fjall {
 
     fn path(&self) -> String {
         self.path.display().to_string()
+    }
+
+    /// As [`Self::explain`], of an error that kept the database from being opened.
+    fn explain_open(&self, error: &fjall::Error) -> KvError {
+        let (path, reason) = (self.path(), format!("{error:?}"));
+        match error {
+            fjall::Error::Locked => self.explain(error),
+            fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => match io.kind() {
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::NotFound => {
+                    KvError::Unreadable { path, reason }
+                }
+                _ => self.explain(error),
+            },
+            _ => KvError::Unreadable { path, reason },
+        }
     }
 
     fn explain(&self, error: &fjall::Error) -> KvError {

@@ -69,6 +69,16 @@ pub enum KvError {
         /// What the operating system said.
         reason: String,
     },
+    /// The database's own files are damaged.
+    #[error(
+        "the database in {path} cannot be opened: one of its own files is damaged or missing ({reason}); restore a          backup (barline restore DIR --data-dir NEW), or give an empty --data-dir and keep this one for inspection"
+    )]
+    Unreadable {
+        /// The data directory.
+        path: String,
+        /// What the database says.
+        reason: String,
+    },
     /// Anything else.
     #[error("store: {0}")]
     Other(String),

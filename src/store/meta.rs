@@ -62,6 +62,19 @@ impl SpecRecord {
 }
 
 impl SpecRecord {
+    /// The record of a spec of which only one layout, the present one, is known, and its number.
+    pub fn only(spec: &Spec, number: usize) -> Self {
+        let mut layouts = vec![Vec::new(); number];
+        layouts.push(layout_of(spec));
+        let (keep_ticks, keep_bars) = (spec.retention.ticks, spec.retention.bars);
+        Self { keep_ticks, keep_bars, max_ahead: spec.window.max_ahead, layouts }
+    }
+
+    /// Whether the present layout of a spec is among its layouts.
+    pub fn knows(&self, spec: &Spec) -> bool {
+        self.layouts.contains(&layout_of(spec))
+    }
+
     /// The layouts without any spec: what it takes to know the words of a bar, not what they are about.
     pub fn shapes(&self) -> Vec<Vec<Accumulator>> {
         self.layouts.iter().map(|layout| layout.iter().filter_map(|slot| slot.resolve(&[])).collect()).collect()

@@ -3,7 +3,7 @@
 //! [`Store`] is the way in: series, journal blocks, bars and checkpoints go in by a [`StoreBatch`], all or
 //! nothing, and come out by scans. Read in this order: [`kv`] (the port) with its two sides [`fjall`] and
 //! [`memory`]; [`value`], [`keys`] and [`bar_bytes`] (bytes); [`partition`] (data that ages is cut by time, so that it can
-//! be dropped whole); [`types`] (questions and answers); [`open`], [`batch`], [`bars`], [`ticks`] and
+//! be dropped whole); [`types`] (questions and answers); [`open`] (with `heal` for what is damaged), [`batch`], [`bars`], [`ticks`] and
 //! [`reap`] (the doing); [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what is put aside);
 //! `upkeep` (what the operators' tools need).
 
@@ -12,6 +12,7 @@ pub mod bars;
 pub mod batch;
 mod disk_options;
 pub mod fjall;
+mod heal;
 pub mod keys;
 pub mod kv;
 pub mod ledger;
@@ -29,6 +30,7 @@ pub mod value;
 
 pub use batch::StoreBatch;
 pub use fjall::Fjall;
+pub use heal::is_sound_record;
 pub use kv::{Durability, Kv, KvError, Op, Snapshot};
 pub use ledger::{Counted, Journaled, Poisoned};
 pub use memory::{Fault, FaultPlan, Memory};

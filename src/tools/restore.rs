@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::backup::{CACHE, MANIFEST, Manifest, STORE, SpaceSum, be_empty, copy_all, file_error, sums};
-use super::verify::{VerifyReport, check_all};
+use super::verify::{VerifyReport, look};
 use super::watch::{ToolError, Watch};
 use crate::store::{Fjall, Kv, meta};
 
@@ -35,7 +35,7 @@ pub fn restore(backup: &Path, data_dir: &Path, watch: &mut Watch<'_>) -> Result<
     let manifest = read_manifest(backup)?;
     be_empty(data_dir, "name an empty or a new directory to restore into")?;
     let copy = Fjall::open(&backup.join(STORE), CACHE)?;
-    let found = check_all(&copy, watch)?;
+    let found = look(&copy, watch)?.report();
     let total = manifest.spaces.iter().map(|sum| sum.bytes).sum();
     let restored = put_back(&copy, &manifest, data_dir, total, watch);
     if restored.is_err() {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::replay::Grounds;
 use super::watch::{ToolError, Watch};
+use crate::store::Kv;
 use walk::Walk;
 
 /// The most damages told one by one.
@@ -72,12 +73,35 @@ pub struct Damage {
 /// # Errors
 /// `watch` breaks, or the port fails otherwise than by giving a damaged value.
 pub fn verify(grounds: Grounds<'_>, repair: bool, watch: &mut Watch<'_>) -> Result<VerifyReport, ToolError> {
-    let mut found = Walk::over(&**grounds.store.kv(), watch)?;
-    let mut restored = 0;
-    if repair {
-        restored = repair::repair(grounds, &mut found, watch)?;
+    let found = look(&**grounds.store.kv(), watch)?;
+    if repair { mend(grounds, found, watch) } else { Ok(found.report()) }
+}
+
+/// Checks everything in a port. To be called before a store is opened over it, which mends some of what it meets.
+///
+/// # Errors
+/// As [`verify`].
+pub fn look(kv: &dyn Kv, watch: &mut Watch<'_>) -> Result<Found, ToolError> {
+    Walk::over(kv, watch).map(Found)
+}
+
+/// Repairs what was found.
+///
+/// # Errors
+/// As [`verify`].
+pub fn mend(grounds: Grounds<'_>, mut found: Found, watch: &mut Watch<'_>) -> Result<VerifyReport, ToolError> {
+    let restored = repair::repair(grounds, &mut found.0, watch)?;
+    Ok(found.0.report(true, restored))
+}
+
+/// What a check has found.
+pub struct Found(Walk);
+
+impl Found {
+    /// What there is to tell of it.
+    pub fn report(self) -> VerifyReport {
+        self.0.report(false, 0)
     }
-    Ok(found.report(repair, restored))
 }
 
 impl VerifyReport {
@@ -86,5 +110,3 @@ impl VerifyReport {
         self.left == 0
     }
 }
-
-pub use walk::check_all;

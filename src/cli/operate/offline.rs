@@ -10,7 +10,7 @@ use crate::runtime::{Clock, SystemClock};
 use crate::spec::{self, problem};
 use crate::store::{Fjall, Kv, ReadOnly, Store, StoreError};
 use crate::tools::replay::Grounds;
-use crate::tools::{Report, job};
+use crate::tools::{Job, Report, Step, job, verify};
 use crate::topology::Plan;
 use crate::window::state;
 
@@ -25,6 +25,14 @@ pub(super) fn run(asked: &Asked, plan: &Plan, data_dir: &Path, bar: &mut Bar) ->
     }
     let specs = spec::load_dir(&plan.specs_dir).map_err(|problems| Failure::input(problem::render(&problems)))?;
     let disk: Arc<dyn Kv> = Arc::new(Fjall::open(data_dir, plan.cache_bytes).map_err(Failure::start)?);
+    let mut found = None;
+    if let Job::Verify { repair } = &asked.job {
+        let looked = verify::look(&*disk, &mut |step| bar.show(step)).map_err(failure)?;
+        if !repair {
+            return Ok(Report::Verify(looked.report()));
+        }
+        found = Some(looked);
+    }
     let kv = if asked.writes { disk } else { Arc::new(ReadOnly(disk)) };
     let store = Store::open(kv, &specs, state::convert).map_err(Failure::start)?;
     let catalog = Catalog::new(&specs);
@@ -34,5 +42,10 @@ pub(super) fn run(asked: &Asked, plan: &Plan, data_dir: &Path, bar: &mut Bar) ->
     }
     store.set_now(SystemClock.now());
     let grounds = Grounds { specs: &specs, catalog: &catalog, store: &store };
-    job::run(grounds, &asked.job, &mut |step| bar.show(step)).map_err(failure)
+    let watch = &mut |step: Step<'_>| bar.show(step);
+    match found {
+        Some(found) => verify::mend(grounds, found, watch).map(Report::Verify),
+        None => job::run(grounds, &asked.job, watch),
+    }
+    .map_err(failure)
 }

@@ -8,8 +8,8 @@ use crate::codec::block::{Block, BlockHeader};
 use crate::model::SeriesKey;
 use crate::spec::Accumulator;
 use crate::store::keys::{self, PartitionName};
-use crate::store::meta::{self, SpecRecord};
-use crate::store::{Family, bar_bytes, value};
+use crate::store::meta;
+use crate::store::{Family, bar_bytes, is_sound_record, value};
 use crate::window::state;
 
 /// What a space holds.
@@ -91,7 +91,7 @@ pub(super) fn check(space: &str, key: &[u8], frame: &Bytes, layouts: &Layouts) -
         Content::Block => block(key, &payload),
         Content::Side => side(key, &payload),
         Content::Bar => bar(space, key, &payload, layouts),
-        Content::Meta => record(key, frame, &payload),
+        Content::Meta => record(key, frame),
         Content::Sorted | Content::Quarantine | Content::Other => Ok(Facts::default()),
     }
 }
@@ -144,14 +144,8 @@ fn bar(space: &str, key: &[u8], payload: &[u8], layouts: &Layouts) -> Result<Fac
 }
 
 /// A record of the store about itself.
-fn record(key: &[u8], frame: &Bytes, payload: &[u8]) -> Result<Facts, String> {
-    let name = String::from_utf8_lossy(key);
-    let is_sound = match name.split('/').next().unwrap_or_default() {
-        "format" => payload.len() == 4,
-        "journal_end" | "newest" | "cutoff" => payload.len() == 8,
-        "spec" => serde_json::from_slice::<SpecRecord>(payload).is_ok(),
-        "checkpoint" => meta::read_checkpoint(key, frame).is_some(),
-        _ => true,
-    };
+fn record(key: &[u8], frame: &Bytes) -> Result<Facts, String> {
+    let is_checkpoint = key.starts_with(b"checkpoint/");
+    let is_sound = is_sound_record(key, frame) && (!is_checkpoint || meta::read_checkpoint(key, frame).is_some());
     if is_sound { Ok(Facts::default()) } else { Err("it is no such record".to_owned()) }
 }

@@ -35,7 +35,7 @@ pub(super) fn repair(grounds: Grounds<'_>, found: &mut Walk, watch: &mut Watch<'
             restored = restored.saturating_sub(1);
             (bad.repaired, bad.outcome) = (true, "derived again from the journal".to_owned());
         } else {
-            bad.outcome = "lost: the journal does not have every tick of its window any more".to_owned();
+            bad.outcome = "not derived again: the journal does not have every tick of its window, or not all are settled yet".to_owned();
         }
     }
     Ok(restored)
