@@ -8,8 +8,8 @@ use tokio::sync::Semaphore;
 use crate::catalog::Catalog;
 use crate::model::{Ledger, TimeNs};
 use crate::runtime::{
-    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Meter, Placement, Recovery, Running, StageError,
-    SystemClock, launch,
+    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Meter, Placement, Producers, Recovery, Running,
+    StageError, SystemClock, launch,
 };
 use crate::serve::{self, Served};
 use crate::spec::Specs;
@@ -90,6 +90,7 @@ impl App {
         let journaled = plan.stages.iter().any(|stage| stage.kind.name == stages::journal::KIND.name);
         // Without a journal nobody knows what an earlier process had accepted.
         let recovery = if journaled { Recovery::begin(&store, &specs, &ledger)? } else { Recovery::default() };
+        let producers = Arc::new(Producers::load(&store, clock.now())?);
         let mut context = Context {
             catalog,
             recovered_to: store.journal_end(),
@@ -100,6 +101,8 @@ impl App {
             feed: BarFeed::new(),
             routes: axum::Router::new(),
             journaled,
+            promise: stages::journal::promise(&plan),
+            producers,
             chaos,
             specs,
         };

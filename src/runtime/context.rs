@@ -6,6 +6,7 @@ use tokio::sync::broadcast;
 
 use super::chaos::Chaos;
 use super::clock::Clock;
+use super::producers::Producers;
 use super::recovery::Recovery;
 use crate::catalog::Catalog;
 use crate::model::{BarBatch, BarFlags, BarHead, Ledger, SeriesId, SpecId, TimeNs};
@@ -13,6 +14,17 @@ use crate::spec::Specs;
 use crate::store::{Store, StoreBatch, StoreError};
 use crate::topology::{Flow, StagePlan};
 use crate::window::Covered;
+
+/// What an acknowledgement promises of the ticks it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promise {
+    /// They are in memory: there is no journal, or no data directory for it.
+    Accepted,
+    /// They are in the journal, handed to the operating system: they survive the death of the process.
+    Written,
+    /// They are in the journal, synced to the device: they survive loss of power.
+    Synced,
+}
 
 /// Shared by every stage; cheap to clone.
 #[derive(Clone)]
@@ -33,6 +45,10 @@ pub struct Context {
     pub routes: axum::Router,
     /// Whether the topology has a `journal` stage: then what a restarted stage lost can be replayed.
     pub journaled: bool,
+    /// What an acknowledgement promises.
+    pub promise: Promise,
+    /// Which batches have been taken.
+    pub producers: Arc<Producers>,
     /// Where the journal ended when the process started: what is below is replayed, what is above is sent.
     pub recovered_to: u64,
     /// Whether what the last process accepted is accounted for.

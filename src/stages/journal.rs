@@ -13,7 +13,7 @@ use crate::codec::block;
 use crate::model::time::{MILLISECOND, SECOND};
 use crate::model::{Envelope, Rows, SpecLedger, TickBatch, TickSlice, TimeNs};
 use crate::runtime::context::JOURNAL;
-use crate::runtime::{Built, Context, Output, Stage, StageError, StageFactory};
+use crate::runtime::{Built, Context, Output, Promise, Stage, StageError, StageFactory};
 use crate::spec::units::{ByteSize, DurationText};
 use crate::store::{BlockFacts, Durability, Journaled, StoreBatch};
 use crate::topology::{Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
@@ -89,6 +89,17 @@ pub fn build(context: &Context, _plan: &Plan, stage: &StagePlan) -> Result<Built
     let config: Arc<Config> = super::config_of(stage)?;
     let context = context.clone();
     Ok(Built::Worker(Box::new(move || factory(context.clone(), config.clone()))))
+}
+
+/// What an acknowledgement promises under `plan`.
+pub fn promise(plan: &Plan) -> Promise {
+    let journal = plan.stages.iter().find(|stage| stage.kind.name == JOURNAL);
+    let config = journal.and_then(|stage| stage.config.downcast_ref::<Config>());
+    match config.filter(|_| plan.data_dir.is_some()).map(|config| config.sync) {
+        None => Promise::Accepted,
+        Some(Sync::Always) => Promise::Synced,
+        Some(Sync::Interval | Sync::Never) => Promise::Written,
+    }
 }
 
 fn factory(context: Context, config: Arc<Config>) -> StageFactory {
@@ -184,6 +195,8 @@ impl Journal {
                 batch.append(slice.batch.spec, *facts, block.clone());
             }
         }
+        let origins = self.waiting.iter().flat_map(|(slice, _)| &slice.batch.origins);
+        self.context.producers.put(origins, now, &mut batch);
         let counted = self.count(&mut batch);
         self.look_at = now + SECOND;
         if batch.is_empty() {

@@ -3,9 +3,9 @@
 //! [`Store`] is the way in: series, journal blocks, bars and checkpoints go in by a [`StoreBatch`], all or
 //! nothing, and come out by scans. Read in this order: [`kv`] (the port) with its two sides [`fjall`] and
 //! [`memory`]; [`value`], [`keys`] and [`bar_bytes`] (bytes); [`partition`] (data that ages is cut by time, so that it can
-//! be dropped whole); [`types`] (questions and answers); [`open`] (with `heal` for what is damaged), [`batch`], [`bars`], [`ticks`] and
-//! [`reap`] (the doing); [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what is put aside);
-//! `upkeep` (what the operators' tools need).
+//! be dropped whole); [`types`] (questions and answers); [`open`] (with `heal` for what is damaged), [`batch`], [`bars`],
+//! [`ticks`] and [`reap`] (the doing); [`meta`], [`ledger`], `producers` and [`quarantine`] (what is remembered, what is
+//! counted, who is known, what is put aside); `upkeep` (what the operators' tools need).
 
 pub mod bar_bytes;
 pub mod bars;
@@ -20,6 +20,7 @@ pub mod memory;
 pub mod meta;
 pub mod open;
 pub mod partition;
+mod producers;
 pub mod quarantine;
 mod readonly;
 pub mod reap;

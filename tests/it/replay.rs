@@ -7,8 +7,8 @@ use std::time::Duration;
 use barline::app::Seams;
 use barline::model::time::{MILLISECOND, SECOND};
 use barline::model::{SeriesId, TimeNs};
-use barline::runtime::sim::{for_seeds, simulate};
-use barline::runtime::{Context, Placement};
+use barline::runtime::sim::{Rates, SeededChaos, for_seeds, simulate};
+use barline::runtime::{Chaos, Context, Placement};
 use barline::spec::Spec;
 use barline::store::{BarScan, Durability, Memory, Op};
 use barline::tools::replay::{Grounds, HELD_BYTES, Install};
@@ -174,5 +174,37 @@ fn windows_that_lie_only_partly_in_the_range_are_left_out() {
         };
         let same: Vec<_> = told.granularities.iter().map(|counts| counts.same).collect();
         assert_eq!(same, [inside(1), inside(5), inside(20)]);
+    });
+}
+
+/// How often bars are removed and installed again while a script runs.
+const MEDDLING: usize = 12;
+
+#[test]
+fn installing_while_the_pipeline_runs_never_loses_a_tick_nor_counts_one_twice() {
+    let rough = Rates { stall: 0.15, longest: Duration::from_millis(400), panic: 0.03 };
+    for_seeds(1, 200, "installing_while", |seed| {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let script = script(&mut random);
+        let ticks: Vec<Tick> = script.iter().flat_map(|(_, ticks)| ticks.clone()).collect();
+        let instances = format!("aggregate.instances={}", random.u32(1..4));
+        simulate(START, async |clock| {
+            let chaos: Arc<dyn Chaos> = Arc::new(SeededChaos::new(seed, rough));
+            let seams = Seams { kv: Arc::new(Memory::new()), clock, chaos: Some(chaos), sources: Vec::new() };
+            let app = assemble(seams, plan("scaled.yaml", &[&instances]), cascading_specs(), SERIES, script);
+            let context = app.context.clone();
+            let launched = app.launch(Placement::SameThread);
+            for _ in 0..MEDDLING {
+                tokio::time::sleep(Duration::from_millis(random.u64(0..4_000))).await;
+                if let Some(gone) = random.choice(ids(&context)).filter(|_| random.bool()) {
+                    remove(&context, gone);
+                }
+                run(&context, &Replay { install: Some(Install::All), ..job(&context) });
+            }
+            assert!(launched.wait().await.is_clean(), "seed {seed}");
+            // What was in flight whenever it was looked at.
+            run(&context, &Replay { install: Some(Install::All), ..job(&context) });
+            assert_naive(seed, &ticks, &context);
+        });
     });
 }

@@ -2,7 +2,7 @@
 
 mod ageing;
 mod damage;
-mod kit;
+pub mod kit;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

@@ -172,7 +172,9 @@ impl Collector {
         let mut batch = building.builders.take(ticket.spec);
         drop(building);
         let heard = self.heard[ticket.spec.0 as usize].clone();
+        let (producers, origins) = (self.context.producers.clone(), batch.origins.clone());
         batch.receipt = Some(Receipt::new(move |fate| {
+            producers.settle(&origins, fate);
             heard.send_modify(|heard| {
                 heard.last = heard.last.max(ticket.batch);
                 if fate == Fate::Lost {
