@@ -4,8 +4,8 @@
 //! then the protocols: [`admin`] (a Unix socket for operators), [`tikr`], [`barline`] with [`live`] and [`health`], put together by [`mod@grpc`]; [`mod@http`] with
 //! [`params`], [`document`] and [`json`]. [`balance`] looks after the ledger. [`convert`] and [`chunks`] make messages of rows, [`when`] reads times people write.
 
-pub mod balance;
 pub mod admin;
+pub mod balance;
 pub mod barline;
 pub mod chunks;
 pub mod convert;

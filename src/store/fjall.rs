@@ -214,11 +214,7 @@ fn is_damage(error: &fjall::Error) -> bool {
 }
 
 /// Visits pairs until `visit` breaks.
-fn visit_pairs(
-    space: &str,
-    pairs: Iter,
-    visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
-) -> fjall::Result<()> {
+fn visit_pairs(space: &str, pairs: Iter, visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>) -> fjall::Result<()> {
     for pair in pairs {
         // Where a value lying apart cannot be read, its key still can.
         let seen = std::cell::OnceCell::<UserKey>::new();

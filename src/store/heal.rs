@@ -77,9 +77,7 @@ fn derive(
         ["spec", spec] => {
             let record = match specs.by_name(spec) {
                 Some(spec) => spec_record(kv, spec, frame, quarantine)?,
-                None => {
-                    SpecRecord { keep_ticks: FORGOTTEN, keep_bars: FORGOTTEN, max_ahead: DAY, layouts: Vec::new() }
-                }
+                None => SpecRecord { keep_ticks: FORGOTTEN, keep_bars: FORGOTTEN, max_ahead: DAY, layouts: Vec::new() },
             };
             Some(serde_json::to_vec(&record).unwrap_or_default())
         }

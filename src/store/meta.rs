@@ -57,7 +57,10 @@ impl SpecRecord {
 
     /// The layouts in terms of `spec`: a field it no longer has gets an index that matches none.
     pub fn resolve(&self, spec: &Spec) -> Vec<Vec<Accumulator>> {
-        self.layouts.iter().map(|layout| layout.iter().filter_map(|slot| slot.resolve(&spec.fields)).collect()).collect()
+        self.layouts
+            .iter()
+            .map(|layout| layout.iter().filter_map(|slot| slot.resolve(&spec.fields)).collect())
+            .collect()
     }
 }
 

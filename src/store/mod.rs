@@ -38,7 +38,7 @@ pub use memory::{Fault, FaultPlan, Memory};
 pub use open::{Convert, Store};
 pub use quarantine::Kind;
 pub use readonly::ReadOnly;
-pub use upkeep::Holes;
 pub use types::{
     BarScan, BlockFacts, Budget, Cutoff, DropReason, Dropped, Family, Reaped, SpecUsage, StoreError, TickScan, Usage,
 };
+pub use upkeep::Holes;

@@ -13,7 +13,8 @@ pub struct ReadOnly(pub Arc<dyn Kv>);
 
 impl Kv for ReadOnly {
     fn commit(&self, ops: Vec<Op>, _durability: Durability) -> Result<(), KvError> {
-        let is_record = |op: &Op| matches!(op, Op::Put { space, .. } | Op::Delete { space, .. } if **space == *keys::META);
+        let is_record =
+            |op: &Op| matches!(op, Op::Put { space, .. } | Op::Delete { space, .. } if **space == *keys::META);
         if ops.iter().all(is_record) { Ok(()) } else { Err(KvError::Other("opened for reading only".to_owned())) }
     }
 

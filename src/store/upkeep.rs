@@ -7,8 +7,8 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::keys::{self, PartitionName};
-use super::open::{lock, newest_record};
 use super::meta;
+use super::open::{lock, newest_record};
 use super::types::Family;
 use super::{Cutoff, Durability, Kind, Kv, Store, StoreError, TickScan};
 use crate::model::{SpecId, TimeNs};

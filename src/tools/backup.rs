@@ -87,12 +87,8 @@ pub fn backup(kv: &dyn Kv, directory: &Path, watch: &mut Watch<'_>) -> Result<Ba
     let copy = Fjall::open(&directory.join(STORE), CACHE)?;
     let copied = copy_all(&*snapshot, &copy, total, watch)?;
     drop(copy);
-    let manifest = Manifest {
-        format: meta::FORMAT,
-        taken_ns: now,
-        journal_end: copied.journal_end,
-        spaces: copied.spaces,
-    };
+    let manifest =
+        Manifest { format: meta::FORMAT, taken_ns: now, journal_end: copied.journal_end, spaces: copied.spaces };
     write_manifest(directory, &manifest)?;
     Ok(BackupReport {
         directory: directory.display().to_string(),

@@ -135,7 +135,8 @@ fn source(grounds: Grounds<'_>, job: &Replay) -> Result<SpecId, ToolError> {
     let name = job.ticks_of.as_deref().unwrap_or(&job.spec.name);
     grounds.specs.by_name(name).map(|spec| spec.id).ok_or_else(|| {
         let known: Vec<_> = grounds.specs.iter().map(|spec| spec.name.as_str()).collect();
-        let remedy = if job.ticks_of.is_some() { "name one of these" } else { "say whose ticks to use with --ticks-of" };
+        let remedy =
+            if job.ticks_of.is_some() { "name one of these" } else { "say whose ticks to use with --ticks-of" };
         let known = known.join(", ");
         ToolError::Refused(format!("no ticks of {name:?} are recorded; there are: {known}; {remedy}"))
     })

@@ -52,7 +52,8 @@ fn a_backup_taken_under_load_is_one_moment_of_the_run() {
     let taken = Arc::new(Mutex::new(Vec::new()));
     simulate(START, async |clock| {
         let seams = Seams { kv: memory.clone(), clock, chaos: None, sources: Vec::new() };
-        let launched = assemble(seams, plan("scaled.yaml", &[]), cascading_specs(), 4, script).launch(Placement::SameThread);
+        let launched =
+            assemble(seams, plan("scaled.yaml", &[]), cascading_specs(), 4, script).launch(Placement::SameThread);
         for number in 0..4 {
             tokio::time::sleep(Duration::from_millis(random.u64(3_000..5_500))).await;
             let to = dir.path().join(format!("b{number}"));

@@ -13,7 +13,8 @@ impl Bar {
     /// A bar without progress.
     pub fn new() -> Self {
         let bar = ProgressBar::new(0);
-        let style = ProgressStyle::with_template("{msg:>12} {wide_bar} {percent:>3} % {elapsed_precise} eta {eta_precise}");
+        let style =
+            ProgressStyle::with_template("{msg:>12} {wide_bar} {percent:>3} % {elapsed_precise} eta {eta_precise}");
         Self(style.map(|style| bar.clone().with_style(style)).unwrap_or(bar))
     }
 

@@ -29,10 +29,9 @@ pub(super) fn connect(data_dir: &Path) -> Result<Option<Running>, Failure> {
     let path = socket::path(data_dir);
     match UnixStream::connect(&path) {
         Ok(_) => Ok(Some(Running(path))),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Failure::start(format!(
-            "{}: {error}; run this as the user barline runs as",
-            path.display()
-        ))),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(Failure::start(format!("{}: {error}; run this as the user barline runs as", path.display())))
+        }
         // No socket, one nobody listens at any more, or a path too long for one.
         Err(_) => Ok(None),
     }

@@ -91,7 +91,8 @@ pub(super) fn stat(report: &StatReport, format: JobFormat) -> String {
         let mut out = table(&header, 1, rows);
         let (orphans, fixed) = (format_bytes(report.orphans), format_bytes(report.fixed));
         let end = report.journal_end;
-        let _ = writeln!(out, "\nof specs no longer configured {orphans}, series and records {fixed}, next arrival {end}");
+        let _ =
+            writeln!(out, "\nof specs no longer configured {orphans}, series and records {fixed}, next arrival {end}");
         for (kind, count) in &report.quarantined {
             let _ = writeln!(out, "put aside because corrupt: {count} of kind {kind}");
         }
@@ -120,7 +121,8 @@ pub(super) fn restore(report: &RestoreReport, format: JobFormat) -> String {
             format!("{data_dir}: {pairs} values, {bytes}, journal up to arrival {journal_end}, as of {taken}\n");
         if !found.is_sound() {
             let left = found.left;
-            let _ = writeln!(out, "{left} values were damaged when they were copied; see `barline store verify --repair`");
+            let _ =
+                writeln!(out, "{left} values were damaged when they were copied; see `barline store verify --repair`");
         }
         out
     })

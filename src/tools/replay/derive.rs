@@ -132,7 +132,16 @@ struct Gathering {
 impl Gathering {
     fn new(spec: Arc<Spec>) -> Self {
         let (windows, bars) = (Windows::new(spec.clone()), BarBatch::new(spec.id));
-        Self { spec, windows, bars, derived: Derived::new(), held: 0, now: TimeNs::MIN, lowest: TimeNs::MAX, arrived: 0 }
+        Self {
+            spec,
+            windows,
+            bars,
+            derived: Derived::new(),
+            held: 0,
+            now: TimeNs::MIN,
+            lowest: TimeNs::MAX,
+            arrived: 0,
+        }
     }
 
     fn take(&mut self, block: Block, rows: Vec<u32>) {

@@ -110,9 +110,8 @@ impl Flight {
 fn settled(checkpoints: &[Checkpoint]) -> [u64; SHARDS] {
     let mut bounds = [0; SHARDS];
     for (shard, bound) in (0..).zip(&mut bounds) {
-        let is_about = |told: &&Checkpoint| {
-            told.instances > 0 && routing::instance_of(shard, told.instances) == told.instance
-        };
+        let is_about =
+            |told: &&Checkpoint| told.instances > 0 && routing::instance_of(shard, told.instances) == told.instance;
         *bound = checkpoints.iter().filter(is_about).map(|told| told.replay_from).max().unwrap_or(0);
     }
     bounds

@@ -63,7 +63,11 @@ impl<'a> Installer<'a> {
                     counts.richer += 1;
                     continue;
                 }
-                batch.put_bar(target, &whole(&bar.0, series, stored.map(|stored| stored.0), flight.settled(id.1)), &bar.1);
+                batch.put_bar(
+                    target,
+                    &whole(&bar.0, series, stored.map(|stored| stored.0), flight.settled(id.1)),
+                    &bar.1,
+                );
                 installed.push(id.0);
             }
             self.write(target, batch)?;

@@ -132,8 +132,7 @@ impl<'a> Judge<'a> {
         for (granularity, rule) in (0..).zip(&self.job.spec.granularities) {
             let stored_as = (0..).zip(&configured.granularities).find(|(_, known)| known.length == rule.length);
             let Some((stored_as, _)) = stored_as else { continue };
-            let scan =
-                BarScan { spec: target, granularity: stored_as, series: None, from: slice.from, to: slice.to };
+            let scan = BarScan { spec: target, granularity: stored_as, series: None, from: slice.from, to: slice.to };
             self.grounds.store.clone().scan_bars(&scan, &mut |head, state| {
                 let Some(series) = self.source_of(head.series, slice) else { return ControlFlow::Continue(()) };
                 let id = (granularity, series, head.start);

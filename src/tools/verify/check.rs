@@ -38,16 +38,8 @@ pub(super) struct Facts {
 }
 
 impl Content {
-    pub const ALL: [Self; 8] = [
-        Self::Series,
-        Self::Block,
-        Self::Side,
-        Self::Sorted,
-        Self::Bar,
-        Self::Meta,
-        Self::Quarantine,
-        Self::Other,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Series, Self::Block, Self::Side, Self::Sorted, Self::Bar, Self::Meta, Self::Quarantine, Self::Other];
 
     /// By the name of the space.
     pub fn of(space: &str) -> Self {

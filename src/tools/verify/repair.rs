@@ -35,7 +35,9 @@ pub(super) fn repair(grounds: Grounds<'_>, found: &mut Walk, watch: &mut Watch<'
             restored = restored.saturating_sub(1);
             (bad.repaired, bad.outcome) = (true, "derived again from the journal".to_owned());
         } else {
-            bad.outcome = "not derived again: the journal does not have every tick of its window, or not all are settled yet".to_owned();
+            bad.outcome =
+                "not derived again: the journal does not have every tick of its window, or not all are settled yet"
+                    .to_owned();
         }
     }
     Ok(restored)
@@ -60,7 +62,8 @@ fn put_aside(grounds: Grounds<'_>, bad: &mut Bad) {
         }
         Content::Series => {
             aside(Kind::Series, Some(value::frame(&bad.key, &[0])));
-            "its name is lost; its ticks and bars stay and are shown as lost_series, new ticks get a new number".to_owned()
+            "its name is lost; its ticks and bars stay and are shown as lost_series, new ticks get a new number"
+                .to_owned()
         }
         Content::Block | Content::Side => {
             aside(if bad.content == Content::Block { Kind::Block } else { Kind::Side }, None);
