@@ -4,8 +4,9 @@
 //! nothing, and come out by scans. Read in this order: [`kv`] (the port) with its two sides [`fjall`] and
 //! [`memory`]; [`value`], [`keys`] and [`bar_bytes`] (bytes); [`partition`] (data that ages is cut by time, so that it can
 //! be dropped whole); [`types`] (questions and answers); [`open`] (with `heal` for what is damaged), [`batch`], [`bars`],
-//! [`ticks`] and [`reap`] (the doing); [`meta`], [`ledger`], `producers` and [`quarantine`] (what is remembered, what is
-//! counted, who is known, what is put aside); `upkeep` (what the operators' tools need).
+//! [`ticks`] and [`reap`] (the doing); [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what
+//! is put aside); `producers` (whose batches are in the journal), [`outbox`] (the bars in the order they were stored) and
+//! `upkeep` (what the operators' tools need).
 
 pub mod bar_bytes;
 pub mod bars;
@@ -18,7 +19,9 @@ pub mod kv;
 pub mod ledger;
 pub mod memory;
 pub mod meta;
+mod moment;
 pub mod open;
+pub mod outbox;
 pub mod partition;
 mod producers;
 pub mod quarantine;
@@ -36,6 +39,7 @@ pub use kv::{Durability, Kv, KvError, Op, Snapshot};
 pub use ledger::{Counted, Journaled, Poisoned};
 pub use memory::{Fault, FaultPlan, Memory};
 pub use open::{Convert, Store};
+pub use outbox::{Commit, Keep, OutboxError, Stretch};
 pub use quarantine::Kind;
 pub use readonly::ReadOnly;
 pub use types::{

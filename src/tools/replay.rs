@@ -15,12 +15,15 @@
 //!
 //! What is left equals the naive recomputation of its window from all its ticks, and nothing the pipeline holds will
 //! be added to it a second time. Installing reads, judges and writes under [`Store::bars_lock`], which the writer holds
-//! when it merges: no tick can come between. A replaced bar gets the next revision, an equal one is not touched.
+//! when it merges: no tick can come between. A replaced bar gets the next revision, an equal one is not touched. What is
+//! written goes into the outbox, too, so that whoever follows the bars by position sees every revision. It is not counted
+//! in the ledger, which tells of ticks on their first way into bars.
 
 mod derive;
 mod flight;
 mod install;
 mod judge;
+mod names;
 mod report;
 
 use std::collections::HashSet;
@@ -45,6 +48,8 @@ pub struct Grounds<'a> {
     pub catalog: &'a Catalog,
     /// The store.
     pub store: &'a Store,
+    /// What time it is.
+    pub now: TimeNs,
 }
 
 /// What to derive.

@@ -39,7 +39,7 @@ pub struct VerifyReport {
 /// Values of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KindCount {
-    /// `series`, `block`, `side`, `sorted`, `bar`, `meta`, `quarantine` or `other`.
+    /// `series`, `block`, `side`, `sorted`, `bar`, `meta`, `outbox`, `quarantine` or `other`.
     pub kind: String,
     /// How many there are.
     pub values: u64,

@@ -77,7 +77,7 @@ fn a_backup_taken_under_load_is_one_moment_of_the_run() {
         let spec = barline::spec::Spec::clone(specs.by_name("market_ticks").unwrap());
         let (from, to) = (TimeNs::MIN, TimeNs::MAX);
         let job = Replay { spec, ticks_of: None, from, to, examples: 9, held_bytes: HELD_BYTES, install: None };
-        let grounds = Grounds { specs: &specs, catalog: &catalog, store: &store };
+        let grounds = Grounds { specs: &specs, catalog: &catalog, store: &store, now: START };
         let told = replay(grounds, &job, &mut go_on).unwrap();
         assert!(told.is_equal() && told.granularities[0].same > 0, "backup {number}: {told:?}");
     }

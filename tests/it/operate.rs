@@ -150,7 +150,7 @@ fn a_changed_spec_shows_what_would_change_and_exits_with_1() {
 }
 
 #[test]
-fn the_socket_is_its_owners_only_replaces_a_stale_one_and_does_one_job_at_a_time() {
+fn the_socket_is_its_owners_only_replaces_a_stale_one_and_does_job_after_job() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     std::fs::create_dir(&data).unwrap();

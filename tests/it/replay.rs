@@ -66,7 +66,8 @@ fn job(context: &Context) -> Replay {
 }
 
 fn run(context: &Context, job: &Replay) -> ReplayReport {
-    let grounds = Grounds { specs: &context.specs, catalog: &context.catalog, store: &context.store };
+    let grounds =
+        Grounds { specs: &context.specs, catalog: &context.catalog, store: &context.store, now: context.clock.now() };
     replay(grounds, job, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 

@@ -40,8 +40,9 @@ pub(super) fn run(asked: &Asked, plan: &Plan, data_dir: &Path, bar: &mut Bar) ->
         let load = |error: StoreError| Failure::start(error);
         store.load_series(spec.id, &mut |id, key| catalog.load(spec.id, id, key)).map_err(load)?;
     }
-    store.set_now(SystemClock.now());
-    let grounds = Grounds { specs: &specs, catalog: &catalog, store: &store };
+    let now = SystemClock.now();
+    store.set_now(now);
+    let grounds = Grounds { specs: &specs, catalog: &catalog, store: &store, now };
     let watch = &mut |step: Step<'_>| bar.show(step);
     match found {
         Some(found) => verify::mend(grounds, found, watch).map(Report::Verify),

@@ -49,7 +49,8 @@ pub(super) fn start(
     let working = tokio::task::spawn_blocking(move || {
         let _place = place;
         let context = &served.context;
-        context.store.set_now(context.clock.now());
+        let now = context.clock.now();
+        context.store.set_now(now);
         let mut told = Instant::now();
         let mut watch = |step: Step<'_>| {
             if events.is_disconnected() || served.stopping().is_cancelled() {
@@ -62,7 +63,7 @@ pub(super) fn start(
             }
             ControlFlow::Continue(())
         };
-        let grounds = Grounds { specs: &context.specs, catalog: &context.catalog, store: &context.store };
+        let grounds = Grounds { specs: &context.specs, catalog: &context.catalog, store: &context.store, now };
         job::run(grounds, &job, &mut watch)
     });
     tokio::spawn(async move {

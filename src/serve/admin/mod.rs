@@ -13,7 +13,7 @@ use std::sync::Arc;
 use barline_proto::barline::admin_server::{Admin, AdminServer};
 use barline_proto::barline::{BackupRequest, JobEvent, ReplayRequest, StatRequest, VerifyRequest};
 use futures_util::Stream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
 use super::read::ReadError;
@@ -38,10 +38,15 @@ impl AdminService {
     }
 
     fn start(&self, job: Job) -> Reply {
-        let busy = |_| Status::failed_precondition("another job is running on this barline; wait for its end");
-        let place = self.place.clone().try_acquire_owned().map_err(busy)?;
+        let place = take(&self.place)?;
         Ok(Response::new(Box::pin(job::start(self.served.clone(), job, place))))
     }
+}
+
+/// The place of the one job, if it is free.
+fn take(place: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
+    let busy = |_| Status::failed_precondition("another job is running on this barline; wait for its end");
+    place.clone().try_acquire_owned().map_err(busy)
 }
 
 #[tonic::async_trait]
@@ -66,5 +71,19 @@ impl Admin for AdminService {
 
     async fn stat(&self, _: Request<StatRequest>) -> Reply {
         self.start(Job::Stat)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_job_is_told_to_wait_and_may_begin_when_the_first_has_ended() {
+        let place = Arc::new(Semaphore::new(1));
+        let first = take(&place).unwrap();
+        assert_eq!(take(&place).unwrap_err().code(), tonic::Code::FailedPrecondition);
+        drop(first);
+        assert!(take(&place).is_ok());
     }
 }

@@ -2,17 +2,19 @@
 
 use super::derive::Derived;
 use super::flight::Flight;
-use super::judge::Names;
+use super::names::Names;
 use super::report::ReplayReport;
 use super::{BarId, Grounds};
 use crate::codec::Interner;
-use crate::model::{BarFlags, BarHead, SeriesId, SeriesKey, SpecId};
+use crate::model::{BarBatch, BarFlags, BarHead, DurationNs, SeriesId, SeriesKey, SpecId};
 use crate::spec::{Spec, UnknownDimensions};
-use crate::store::{Durability, StoreBatch};
+use crate::store::{Durability, Keep, StoreBatch};
 use crate::tools::watch::{ToolError, Watch, tell};
 
 /// Bars written at once: what the writer may have to wait for.
 const BATCH: usize = 512;
+/// Only the writer knows how much of the outbox is kept, and trims it.
+const ALL: Keep = Keep { time: DurationNs::MAX, bytes: u64::MAX };
 
 /// Writes bars.
 pub(super) struct Installer<'a> {
@@ -47,6 +49,7 @@ impl<'a> Installer<'a> {
             flight.catch_up(store)?;
             let mut batch = store.batch();
             let mut installed = Vec::with_capacity(ids.len());
+            let (mut bars, mut replaced) = (BarBatch::new(target), Vec::new());
             for id in ids {
                 let counts = &mut report.granularities[usize::from(id.0)];
                 let bar = &derived[id];
@@ -63,12 +66,15 @@ impl<'a> Installer<'a> {
                     counts.richer += 1;
                     continue;
                 }
-                batch.put_bar(
-                    target,
-                    &whole(&bar.0, series, stored.map(|stored| stored.0), flight.settled(id.1)),
-                    &bar.1,
-                );
+                let before = stored.as_ref().map(|stored| stored.0);
+                let head = BarHead { granularity: id.0, ..whole(&bar.0, series, before, flight.settled(id.1)) };
+                batch.put_bar(target, &head, &bar.1);
+                bars.push(head, &bar.1);
+                replaced.extend(stored);
                 installed.push(id.0);
+            }
+            if !bars.is_empty() {
+                batch.put_outbox(&bars, &replaced, self.grounds.now, ALL);
             }
             self.write(target, batch)?;
             installed.into_iter().for_each(|granularity| report.granularities[usize::from(granularity)].installed += 1);

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use super::derive::{Derived, Slice};
 use super::flight::Flight;
 use super::install::Installer;
+use super::names::Names;
 use super::report::{Counts, Difference, ReplayReport};
 use super::{BarId, Grounds, Install, Replay};
 use crate::model::{BarHead, SeriesId, SpecId, TimeNs, Value};
@@ -35,13 +36,6 @@ pub(super) struct Judge<'a> {
     from: TimeNs,
     report: ReplayReport,
     installer: Installer<'a>,
-}
-
-/// Series numbers of one spec and the same series' numbers in another.
-#[derive(Default)]
-pub(super) struct Names {
-    pub to_target: HashMap<SeriesId, SeriesId>,
-    to_source: HashMap<SeriesId, SeriesId>,
 }
 
 impl<'a> Judge<'a> {
@@ -231,25 +225,6 @@ impl<'a> Judge<'a> {
             self.report.notes.push(format!("stored bars lack the metric {:?} of the given spec", metric.name));
         }
         Ok(self.report)
-    }
-}
-
-impl Names {
-    fn of(grounds: Grounds<'_>, source: SpecId, target: Option<SpecId>) -> Self {
-        let mut names = Self::default();
-        let Some(target) = target else { return names };
-        for series in (0..grounds.catalog.len(source) as u32).map(SeriesId) {
-            let key = grounds.catalog.key(source, series);
-            if let Some(there) = grounds.catalog.find(target, &key) {
-                names.note(series, there);
-            }
-        }
-        names
-    }
-
-    pub fn note(&mut self, source: SeriesId, target: SeriesId) {
-        self.to_target.insert(source, target);
-        self.to_source.insert(target, source);
     }
 }
 

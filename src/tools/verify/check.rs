@@ -21,6 +21,7 @@ pub(super) enum Content {
     Sorted,
     Bar,
     Meta,
+    Outbox,
     Quarantine,
     Other,
 }
@@ -38,8 +39,17 @@ pub(super) struct Facts {
 }
 
 impl Content {
-    pub const ALL: [Self; 8] =
-        [Self::Series, Self::Block, Self::Side, Self::Sorted, Self::Bar, Self::Meta, Self::Quarantine, Self::Other];
+    pub const ALL: [Self; 9] = [
+        Self::Series,
+        Self::Block,
+        Self::Side,
+        Self::Sorted,
+        Self::Bar,
+        Self::Meta,
+        Self::Outbox,
+        Self::Quarantine,
+        Self::Other,
+    ];
 
     /// By the name of the space.
     pub fn of(space: &str) -> Self {
@@ -49,6 +59,7 @@ impl Content {
             "side" => Self::Side,
             "sorted" => Self::Sorted,
             "bars" => Self::Bar,
+            "outbox" | "superseded" => Self::Outbox,
             keys::META => Self::Meta,
             keys::QUARANTINE => Self::Quarantine,
             _ => Self::Other,
@@ -63,6 +74,7 @@ impl Content {
             Self::Sorted => "sorted",
             Self::Bar => "bar",
             Self::Meta => "meta",
+            Self::Outbox => "outbox",
             Self::Quarantine => "quarantine",
             Self::Other => "other",
         }
@@ -84,7 +96,7 @@ pub(super) fn check(space: &str, key: &[u8], frame: &Bytes, layouts: &Layouts) -
         Content::Side => side(key, &payload),
         Content::Bar => bar(space, key, &payload, layouts),
         Content::Meta => record(key, frame),
-        Content::Sorted | Content::Quarantine | Content::Other => Ok(Facts::default()),
+        Content::Sorted | Content::Outbox | Content::Quarantine | Content::Other => Ok(Facts::default()),
     }
 }
 

@@ -83,6 +83,10 @@ fn put_aside(grounds: Grounds<'_>, bad: &mut Bad) {
             aside(Kind::Block, None);
             "its ticks are lost; stored bars keep what they have of them".to_owned()
         }
+        Content::Outbox => {
+            aside(Kind::Outbox, None);
+            "whoever follows the bars by position does not see this one; it is stored as ever".to_owned()
+        }
         Content::Quarantine | Content::Other => "left as it is".to_owned(),
     };
     bad.outcome = outcome;
