@@ -143,6 +143,8 @@ impl StorageWriter {
     /// Merges and commits; nothing is remembered unless the commit succeeds, so a failed call can be repeated.
     fn store(&mut self, input: Arc<BarBatch>, now: TimeNs) -> Result<Arc<BarBatch>, StageError> {
         let spec = self.context.specs.get(input.spec).clone();
+        let store = self.context.store.clone();
+        let _alone = store.bars_lock();
         let (mut bars, replaced) = self.merged(&spec, &input)?;
         let mut batch = self.context.store.batch();
         let new_series = self.context.add_new_series(&mut batch).map_err(super::store_failed)?;
@@ -201,7 +203,7 @@ impl StorageWriter {
     }
 
     fn stored(&self, frontier: &Frontier, spec: SpecId, head: &BarHead) -> Result<Option<Bar>, StageError> {
-        if frontier.is_new(head) {
+        if frontier.is_new(head) && !self.context.store.is_backfilled() {
             return Ok(None);
         }
         self.context.store.bar(spec, head.granularity, head.series, head.start).map_err(super::store_failed)
