@@ -1,8 +1,9 @@
 //! L2: what is kept, typed, over a port that keeps bytes.
 //!
 //! [`Store`] is the way in: series, journal blocks, bars and checkpoints go in by a [`StoreBatch`], all or
-//! nothing, and come out by scans. Read in this order: [`kv`] (the port) with its two sides [`fjall`] and
-//! [`memory`]; [`value`], [`keys`] and [`bar_bytes`] (bytes); [`partition`] (data that ages is cut by time, so that it can
+//! nothing, and come out by scans. Read in this order: [`kv`] (the port) with its sides [`fjall`] (`log_scrub` and
+//! `mend` for what a damaged log has cost), [`memory`] and, for simulations, [`sim_disk`]; [`value`], [`keys`] and
+//! [`bar_bytes`] (bytes); [`partition`] (data that ages is cut by time, so that it can
 //! be dropped whole); [`types`] (questions and answers); [`open`] (with `heal` for what is damaged), [`batch`], [`bars`],
 //! [`ticks`] and [`reap`] (the doing); [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what
 //! is put aside); `producers` (whose batches are in the journal), [`outbox`] (the bars in the order they were stored) and
@@ -17,7 +18,9 @@ mod heal;
 pub mod keys;
 pub mod kv;
 pub mod ledger;
+mod log_scrub;
 pub mod memory;
+mod mend;
 pub mod meta;
 mod moment;
 pub mod open;
@@ -27,6 +30,8 @@ mod producers;
 pub mod quarantine;
 mod readonly;
 pub mod reap;
+pub mod sim_disk;
+pub mod sim_mount;
 pub mod ticks;
 pub mod types;
 mod upkeep;
@@ -42,6 +47,8 @@ pub use open::{Convert, Store};
 pub use outbox::{Commit, Keep, OutboxError, Stretch};
 pub use quarantine::Kind;
 pub use readonly::ReadOnly;
+pub use sim_disk::{Crash, Order, SimDisk};
+pub use sim_mount::{Faults, Mount};
 pub use types::{
     BarScan, BlockFacts, Budget, Cutoff, DropReason, Dropped, Family, Reaped, SpecUsage, StoreError, TickScan, Usage,
 };

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::heal::heal;
 use super::keys::{self, PartitionName};
+use super::mend::mend;
 use super::meta::{self, SpecRecord};
 use super::outbox::Outbox;
 use super::partition::{Partitions, period_of};
@@ -83,6 +84,7 @@ impl Store {
     /// The port fails, the data is of a newer format, or a record of the store about itself is damaged.
     pub fn open(kv: Arc<dyn Kv>, specs: &Specs, convert: Convert) -> Result<Self, StoreError> {
         heal(&kv, specs)?;
+        mend(&*kv)?;
         let mut ops: Vec<_> = meta::check_format(&*kv)?.into_iter().collect();
         let mut stores = Vec::with_capacity(specs.len());
         for spec in specs.iter() {

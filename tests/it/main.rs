@@ -6,6 +6,7 @@ mod crash;
 mod exactly_once;
 mod harness;
 mod layers;
+mod lives;
 mod malformed;
 mod naive;
 mod operate;
