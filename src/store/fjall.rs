@@ -17,6 +17,7 @@ use fjall::{AbstractTree, CompressionType, Database, Iter, Keyspace, OwnedWriteB
 use super::disk_options::{BUFFER, options};
 use super::moment::{Moment, is_damage, visit_pairs};
 use super::{Durability, Kv, KvError, Op, Snapshot, log_scrub, mend, quarantine};
+use crate::topology::plan::STORE_LOG;
 
 /// The operating system's numbers for "no file descriptor left", in the whole system and in this process.
 const TOO_MANY_IN_SYSTEM: i32 = 23;
@@ -24,8 +25,6 @@ const TOO_MANY_IN_PROCESS: i32 = 24;
 /// And for "the device failed".
 const DEVICE_FAILED: i32 = 5;
 
-/// The most bytes of fjall's write-ahead log, on disk beside the data; unflushed data in memory is bounded by it.
-pub const LOG_BYTES: u64 = 192 << 20;
 /// Threads that flush and compact: while one compacts the other flushes.
 const THREADS: usize = 2;
 /// Files kept open.
@@ -83,7 +82,7 @@ impl Fjall {
             .cache_size(self.cache_bytes)
             .worker_threads(THREADS)
             .max_cached_files(Some(OPEN_FILES))
-            .max_journaling_size(LOG_BYTES)
+            .max_journaling_size(STORE_LOG)
             // What is large is compressed already.
             .journal_compression(CompressionType::None)
             .open()

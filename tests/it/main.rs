@@ -3,6 +3,7 @@
 mod backup;
 mod binary;
 mod crash;
+mod disk;
 mod exactly_once;
 mod harness;
 mod layers;
