@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
     thread,
+    time::Duration,
 };
 
 use barline_proto::{
@@ -20,7 +21,7 @@ use barline_proto::{
         tikr_server::{Tikr, TikrServer},
     },
 };
-use store::{SPEC, State, bar};
+use store::{SPEC, State, bar, tick};
 use tokio::{net::TcpListener, runtime, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming, transport::Server};
@@ -36,8 +37,18 @@ pub enum Fault {
     MissingBar,
     /// One tick never leaves its open window, says the ledger.
     Restless,
-    /// The stream breaks after the first message.
+    /// Every stream breaks after the first message.
     Breaks,
+    /// Now and then a stream breaks: before a message is taken, or after, unacknowledged.
+    Cuts,
+    /// The whole server is gone for a moment, again and again.
+    Restarts,
+    /// One acknowledged batch is not taken.
+    Forgets,
+    /// One batch is taken in part, and the stream breaks; then the server is gone.
+    Tears,
+    /// Batches sent again are taken again.
+    TakesTwice,
 }
 
 mod store;
@@ -46,6 +57,7 @@ mod store;
 pub struct Fake {
     /// Where it listens.
     pub address: SocketAddr,
+    service: Service,
 }
 
 #[derive(Clone)]
@@ -54,22 +66,38 @@ struct Service {
     fault: Fault,
 }
 
+/// With [`Fault::Restarts`]: messages that are taken between two restarts, and how many restarts there are.
+const LIFE: u64 = 5;
+const LIVES: u64 = 6;
+
 impl Fake {
     /// Starts a server on a free port, on a thread of its own that ends with the test.
     pub fn start(fault: Fault) -> Self {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        thread::spawn(move || {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                sender.send(listener.local_addr().unwrap()).unwrap();
-                let service = Service { state: Arc::default(), fault };
-                let tikr = TikrServer::new(service.clone()).max_decoding_message_size(16 << 20);
-                let router = Server::builder().add_service(tikr).add_service(BarlineServer::new(service));
-                router.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
-            });
+        let service = Service { state: Arc::default(), fault };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn({
+            let service = service.clone();
+            move || {
+                let mut listener = Some(listener);
+                for life in 1.. {
+                    let listener = listener.take().unwrap_or_else(|| std::net::TcpListener::bind(address).unwrap());
+                    let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    // Dropping the runtime drops the listener and every connection.
+                    runtime.block_on(service.live(listener, life));
+                    drop(runtime);
+                    thread::sleep(Duration::from_millis(30));
+                }
+            }
         });
-        Self { address: receiver.recv().unwrap() }
+        Self { address, service }
+    }
+
+    /// A server that holds what this one holds, without its faults.
+    pub fn healed(&self) -> Self {
+        let healed = Self::start(Fault::None);
+        *healed.service.state() = self.service.state().clone();
+        healed
     }
 }
 
@@ -78,16 +106,60 @@ impl Service {
         self.state.lock().unwrap()
     }
 
+    /// Serves, until the moment for a restart has come.
+    async fn live(&self, listener: std::net::TcpListener, life: u64) {
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        let tikr = TikrServer::new(self.clone()).max_decoding_message_size(16 << 20);
+        let router = Server::builder().add_service(tikr).add_service(BarlineServer::new(self.clone()));
+        let over = async {
+            while self.fault != Fault::Restarts || life > LIVES || self.state().messages < life * LIFE {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            served = router.serve_with_incoming(TcpListenerStream::new(listener)) => served.unwrap(),
+            () = over => {}
+        }
+    }
+
+    /// Counts a message; whether the stream breaks now, and whether the message is taken before it does.
+    fn cut(&self) -> Option<bool> {
+        let mut state = self.state();
+        state.messages += 1;
+        let message = state.messages;
+        match self.fault {
+            Fault::Cuts if message.is_multiple_of(7) => Some(message.is_multiple_of(2)),
+            Fault::TakesTwice if message == 3 => Some(true),
+            Fault::Tears if message >= 3 => Some(message == 3),
+            Fault::Breaks => Some(true),
+            _ => None,
+        }
+    }
+
     /// Takes one batch of the columnar wire.
     fn ingest_batch(&self, batch: IngestBatch, dictionary: &mut Vec<HashMap<String, String>>) -> IngestAck {
         let rows = batch.timestamps.len() as u64;
         let mut rejected: BTreeMap<&str, u64> = BTreeMap::new();
         let mut state = self.state();
+        let first = state.taken.insert((batch.producer_id, batch.batch_id));
+        if !first && self.fault != Fault::TakesTwice {
+            dictionary.extend(batch.new_series.into_iter().map(|series| series.dimensions));
+            let own = batch.spec == SPEC;
+            *(if own { &mut state.duplicate } else { &mut state.unknown }) += rows;
+            return IngestAck { batch_id: batch.batch_id, duplicate: rows, ..IngestAck::default() };
+        }
+        if self.fault == Fault::Forgets && state.taken.len() == 3 {
+            state.accepted += rows;
+            dictionary.extend(batch.new_series.into_iter().map(|series| series.dimensions));
+            return IngestAck { batch_id: batch.batch_id, accepted: rows, ..IngestAck::default() };
+        }
+        let torn = self.fault == Fault::Tears && state.messages == 3;
         if batch.spec == SPEC {
             dictionary.extend(batch.new_series.into_iter().map(|series| series.dimensions));
             let column = |name: &str| batch.fields.iter().find(|column| column.name == name).unwrap();
             let (prices, quantities) = (&column("price").ints, &column("quantity").uints);
-            for row in 0..batch.timestamps.len() {
+            for row in 0..if torn { 10 } else { batch.timestamps.len() } {
                 let dimensions = dictionary[batch.series_index[row] as usize].clone().into_iter().collect();
                 let (at, sequence) = (batch.timestamps[row], batch.sequences[row]);
                 if let Some(reason) = state.take(dimensions, at, sequence, prices[row], quantities[row] as i64) {
@@ -145,13 +217,17 @@ impl Tikr for Service {
         let mut rejected: BTreeMap<&str, u64> = BTreeMap::new();
         let mut accepted = 0;
         while let Some(request) = requests.message().await? {
+            let cut = self.cut();
+            if cut == Some(false) {
+                return Err(Status::unavailable("the fake breaks"));
+            }
             if request.series != SPEC {
                 self.state().unknown += request.ticks.len() as u64;
                 *rejected.entry("unknown_series").or_default() += request.ticks.len() as u64;
                 continue;
             }
-            let mut state = self.state();
             for tick in request.ticks {
+                let mut state = self.state();
                 let dimensions = tick.dimensions.into_iter().collect();
                 let (price, quantity) = (tick.fields["price"], tick.fields["quantity"]);
                 match state.take(dimensions, tick.timestamp_ns as i64, tick.sequence, price, quantity) {
@@ -159,7 +235,7 @@ impl Tikr for Service {
                     Some(reason) => *rejected.entry(reason).or_default() += 1,
                 }
             }
-            if self.fault == Fault::Breaks {
+            if cut.is_some() {
                 return Err(Status::unavailable("the fake breaks"));
             }
         }
@@ -193,7 +269,7 @@ impl Barline for Service {
     type IngestStream = ReceiverStream<Result<IngestAck, Status>>;
     type SubscribeBarsStream = ReceiverStream<Result<BarChunk, Status>>;
     type QueryBarsStream = tokio_stream::Iter<std::vec::IntoIter<Result<BarChunk, Status>>>;
-    type QueryTicksStream = ReceiverStream<Result<TickChunk, Status>>;
+    type QueryTicksStream = tokio_stream::Iter<std::vec::IntoIter<Result<TickChunk, Status>>>;
     type ListSeriesStream = ReceiverStream<Result<SeriesChunk, Status>>;
 
     async fn ingest(&self, request: Request<Streaming<IngestBatch>>) -> Result<Response<Self::IngestStream>, Status> {
@@ -203,8 +279,13 @@ impl Barline for Service {
             let mut batches = request.into_inner();
             let mut dictionary = Vec::new();
             while let Ok(Some(batch)) = batches.message().await {
-                let ack = service.ingest_batch(batch, &mut dictionary);
-                if acks.send(Ok(ack)).await.is_err() {
+                let cut = service.cut();
+                let ack = (cut != Some(false)).then(|| service.ingest_batch(batch, &mut dictionary));
+                let reply = match (cut, ack) {
+                    (None, Some(ack)) => Ok(ack),
+                    _ => Err(Status::unavailable("the fake breaks")),
+                };
+                if acks.send(reply).await.is_err() || cut.is_some() {
                     return;
                 }
             }
@@ -225,6 +306,8 @@ impl Barline for Service {
         let open = u64::from(self.fault == Fault::Restless && state.accepted > 0);
         let own = SpecLedger {
             spec: SPEC.to_owned(),
+            received: state.accepted + state.duplicate + state.rejected.values().sum::<u64>(),
+            duplicate: state.duplicate,
             accepted: state.accepted,
             in_bars: state.accepted - open,
             open,
@@ -244,7 +327,13 @@ impl Barline for Service {
     }
 
     async fn query_ticks(&self, _: Request<QueryTicksRequest>) -> Result<Response<Self::QueryTicksStream>, Status> {
-        unimplemented()
+        let state = self.state();
+        let all = state.bars.iter().flat_map(|((series, _), rows)| rows.iter().map(move |row| (row, series)));
+        let mut all: Vec<_> = all.collect();
+        all.sort_by_key(|(row, _)| (row.0, row.1, row.2));
+        let ticks: Vec<_> = all.into_iter().map(|(row, series)| tick(series, row)).collect();
+        let chunks = ticks.chunks(500).map(|ticks| Ok(TickChunk { ticks: ticks.to_vec() }));
+        Ok(Response::new(tokio_stream::iter(chunks.collect::<Vec<_>>())))
     }
 
     async fn list_series(&self, _: Request<ListSeriesRequest>) -> Result<Response<Self::ListSeriesStream>, Status> {
