@@ -144,9 +144,12 @@ impl Service {
         let mut state = self.state();
         let first = state.taken.insert((batch.producer_id, batch.batch_id));
         if !first && self.fault != Fault::TakesTwice {
-            dictionary.extend(batch.new_series.into_iter().map(|series| series.dimensions));
-            let own = batch.spec == SPEC;
-            *(if own { &mut state.duplicate } else { &mut state.unknown }) += rows;
+            if batch.spec == SPEC {
+                dictionary.extend(batch.new_series.into_iter().map(|series| series.dimensions));
+                state.duplicate += rows;
+            } else {
+                state.unknown += rows;
+            }
             return IngestAck { batch_id: batch.batch_id, duplicate: rows, ..IngestAck::default() };
         }
         if self.fault == Fault::Forgets && state.taken.len() == 3 {
