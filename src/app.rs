@@ -8,8 +8,8 @@ use tokio::sync::Semaphore;
 use crate::catalog::Catalog;
 use crate::model::{Ledger, TimeNs};
 use crate::runtime::{
-    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Meter, Placement, Running, StageError, SystemClock,
-    launch,
+    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Meter, Placement, Producers, Recovery, Running,
+    StageError, SystemClock, launch,
 };
 use crate::serve::{self, Served};
 use crate::spec::Specs;
@@ -86,15 +86,23 @@ impl App {
         for spec in specs.iter() {
             store.load_series(spec.id, &mut |id, key| catalog.load(spec.id, id, key))?;
         }
+        let ledger = Arc::new(Ledger::new(specs.len()));
+        let journaled = plan.stages.iter().any(|stage| stage.kind.name == stages::journal::KIND.name);
+        // Without a journal nobody knows what an earlier process had accepted.
+        let recovery = if journaled { Recovery::begin(&store, &specs, &ledger)? } else { Recovery::default() };
+        let producers = Arc::new(Producers::load(&store, clock.now())?);
         let mut context = Context {
             catalog,
             recovered_to: store.journal_end(),
+            recovery: Arc::new(recovery),
             store,
-            ledger: Arc::new(Ledger::new(specs.len())),
+            ledger,
             clock: clock.clone(),
             feed: BarFeed::new(),
             routes: axum::Router::new(),
-            journaled: plan.stages.iter().any(|stage| stage.kind.name == stages::journal::KIND.name),
+            journaled,
+            promise: stages::journal::promise(&plan),
+            producers,
             chaos,
             specs,
         };
@@ -116,6 +124,7 @@ impl App {
         });
         // Nobody else sets them.
         let _ = self.meters.set(running.meters().to_vec());
+        actix::spawn(serve::balance::watch(self.served.clone()));
         Launched { plan: self.plan, context: self.context, served: self.served, running }
     }
 }

@@ -11,7 +11,7 @@ use barline_proto::barline::{IngestBatch, Series};
 use super::admit::{Decoded, Interner, Refusal, Rejections, TimeGate, admit_series, unknown_spec};
 use super::builders::Builders;
 use super::columns::Columns;
-use crate::model::{Reason, SeriesId, TickBatch, TimeNs};
+use crate::model::{Reason, SeriesId, SpecId, TickBatch, TimeNs};
 use crate::spec::{Spec, Specs};
 
 /// The most series one stream may name, over all specs.
@@ -69,6 +69,13 @@ impl ColumnarDecoder {
         }
         let accepted = rows as u64 - verdict.rejected.rows();
         Decoded { spec: Some(spec.id), accepted, rejected: verdict.rejected }
+    }
+
+    /// Continues the dictionary with the series a batch names, and takes none of its rows.
+    pub fn skip(&mut self, batch: &IngestBatch, interner: &dyn Interner) -> Option<SpecId> {
+        let spec = self.specs.by_name(&batch.spec).cloned()?;
+        self.name_series(&spec, &batch.new_series, interner);
+        Some(spec.id)
     }
 
     /// Continues the dictionary of `spec`; gives the first refusal, for its message.

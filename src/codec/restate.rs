@@ -42,6 +42,7 @@ impl Block {
             fields: columns.into_iter().map(|column| column.unwrap_or_else(|| all_absent(rows))).collect(),
             extras,
             receipt: None,
+            origins: Vec::new(),
         }
     }
 }

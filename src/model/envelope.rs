@@ -16,7 +16,7 @@ pub enum Envelope {
 }
 
 /// Something said about the data before it in the lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
     /// The bars before this one cover the journal up to here.
     Checkpoint(Checkpoint),
@@ -24,24 +24,21 @@ pub enum Signal {
     End,
 }
 
-/// From where one aggregator instance can rebuild its open windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// From where one aggregator instance can rebuild its open windows. What it says of its series stays true for ever,
+/// also when they are shared out among another number of instances.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The aggregator instance.
     pub instance: u16,
-    /// How many instances there were.
+    /// How many instances there are.
     pub instances: u16,
-    /// Ticks of this instance's series that arrived before this offset are in bars already.
+    /// Ticks of this instance's series that arrived before this offset are in stored bars or counted as dropped.
     pub replay_from: u64,
     /// Coarser windows that start before this are not open; the others are added up from stored finer bars.
     pub cascade_from: TimeNs,
-}
-
-impl Checkpoint {
-    /// The checkpoint of an instance that is no more and whose series others have taken over.
-    pub fn retired(instance: u16) -> Self {
-        Self { instance, instances: 0, replay_from: u64::MAX, cascade_from: TimeNs::MAX }
-    }
+    /// Per spec: late ticks below `replay_from` that this instance, and earlier ones of its number among as many, put
+    /// into no bar.
+    pub late: Vec<u64>,
 }
 
 impl Envelope {

@@ -34,11 +34,13 @@ pub enum Reason {
     Poison,
     /// In windows that were open when a stage restarted with no journal to replay.
     Restart,
+    /// In a part of the journal that was damaged, or dropped over budget, before a restart could replay it.
+    JournalGap,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::UnknownSeries,
         Self::Expired,
         Self::Ahead,
@@ -51,6 +53,7 @@ impl Reason {
         Self::MailboxFull,
         Self::Poison,
         Self::Restart,
+        Self::JournalGap,
     ];
 
     /// The reason's name in metrics, replies and the ledger.
@@ -68,6 +71,7 @@ impl Reason {
             Self::MailboxFull => "mailbox_full",
             Self::Poison => "poison",
             Self::Restart => "restart",
+            Self::JournalGap => "journal_gap",
         }
     }
 }
@@ -83,6 +87,7 @@ pub struct SpecLedger {
     dropped: [AtomicU64; REASONS],
     in_bars: AtomicU64,
     open: AtomicI64,
+    journaled: AtomicU64,
 }
 
 /// Counters of one spec at one moment.
@@ -123,6 +128,34 @@ impl SpecLedger {
         self.dropped[reason as usize].fetch_add(ticks, Relaxed);
     }
 
+    /// Takes ticks counted as dropped back: they are about to be judged again.
+    pub fn undrop(&self, reason: Reason, ticks: u64) {
+        self.dropped[reason as usize].fetch_sub(ticks, Relaxed);
+    }
+
+    /// Counts ticks the journal has made durable.
+    pub fn journal(&self, ticks: u64) {
+        self.journaled.fetch_add(ticks, Relaxed);
+    }
+
+    /// Ticks in the journal, ever.
+    pub fn journaled(&self) -> u64 {
+        self.journaled.load(Relaxed)
+    }
+
+    /// Goes on from the counts an earlier process left; `journaled` of its ticks went into the journal.
+    pub fn restore(&self, counts: &LedgerSnapshot, journaled: u64) {
+        let of = |reasons: &[(Reason, u64)], counters: &[AtomicU64; REASONS]| {
+            reasons.iter().for_each(|(reason, ticks)| counters[*reason as usize].store(*ticks, Relaxed));
+        };
+        of(&counts.rejected, &self.rejected);
+        of(&counts.dropped, &self.dropped);
+        self.accepted.store(counts.accepted, Relaxed);
+        self.duplicate.store(counts.duplicate, Relaxed);
+        self.in_bars.store(counts.in_bars, Relaxed);
+        self.journaled.store(journaled, Relaxed);
+    }
+
     /// Counts ticks that entered (positive) or left (negative) open windows.
     pub fn open(&self, ticks: i64) {
         self.open.fetch_add(ticks, Relaxed);
@@ -131,6 +164,16 @@ impl SpecLedger {
     /// Counts ticks of bars just stored.
     pub fn store(&self, ticks: u64) {
         self.in_bars.fetch_add(ticks, Relaxed);
+    }
+
+    /// Takes ticks back whose bars turned out to be damaged.
+    pub fn unstore(&self, ticks: u64) {
+        self.in_bars.fetch_sub(ticks, Relaxed);
+    }
+
+    /// Ticks in stored bars of the finest granularity.
+    pub fn in_bars(&self) -> u64 {
+        self.in_bars.load(Relaxed)
     }
 
     /// Reads the counters.

@@ -1,12 +1,13 @@
 //! L0: plain data. No I/O, no clock, no threads: what the stages hand each other.
 //!
 //! Read in this order: [`time`] and [`value`] (the units), [`series`] (identity), [`tick`] (columns on the
-//! way in), [`bar`] (results on the way out), [`envelope`] (what travels in a lane), [`ledger`] (what is
+//! way in), [`origin`] (who sent them), [`bar`] (results on the way out), [`envelope`] (what travels in a lane), [`ledger`] (what is
 //! counted).
 
 pub mod bar;
 pub mod envelope;
 pub mod ledger;
+pub mod origin;
 pub mod series;
 pub mod tick;
 pub mod time;
@@ -15,6 +16,7 @@ pub mod value;
 pub use bar::{BarBatch, BarFlags, BarHead};
 pub use envelope::{Checkpoint, Envelope, Signal};
 pub use ledger::{Ledger, LedgerSnapshot, Reason, SpecLedger};
+pub use origin::{Known, Origin, Taken};
 pub use series::{DimensionError, SeriesId, SeriesKey, SpecId};
 pub use tick::{Column, ExtraField, Fate, Receipt, Rows, TickBatch, TickSlice};
 pub use time::{DurationNs, TimeNs};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::{SeriesId, SpecId, TimeNs};
+use super::{Origin, SeriesId, SpecId, TimeNs};
 
 /// Ticks of one spec, in order of arrival. All columns have the same length.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -20,6 +20,8 @@ pub struct TickBatch {
     pub fields: Vec<Column>,
     /// Fields ticks carried that the spec does not declare, ascending by row; kept for queries of raw ticks.
     pub extras: Vec<ExtraField>,
+    /// The batches of producers that are in it, where they said who they are.
+    pub origins: Vec<Origin>,
     /// Tells the source when the batch is as durable as the topology makes it.
     pub receipt: Option<Receipt>,
 }

@@ -6,10 +6,25 @@ use tokio::sync::broadcast;
 
 use super::chaos::Chaos;
 use super::clock::Clock;
+use super::producers::Producers;
+use super::recovery::Recovery;
 use crate::catalog::Catalog;
-use crate::model::{BarBatch, Ledger, SeriesId, SpecId, TimeNs};
+use crate::model::{BarBatch, BarFlags, BarHead, Ledger, SeriesId, SpecId, TimeNs};
 use crate::spec::Specs;
 use crate::store::{Store, StoreBatch, StoreError};
+use crate::topology::{Flow, StagePlan};
+use crate::window::Covered;
+
+/// What an acknowledgement promises of the ticks it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promise {
+    /// They are in memory: there is no journal, or no data directory for it.
+    Accepted,
+    /// They are in the journal, handed to the operating system: they survive the death of the process.
+    Written,
+    /// They are in the journal, synced to the device: they survive loss of power.
+    Synced,
+}
 
 /// Shared by every stage; cheap to clone.
 #[derive(Clone)]
@@ -30,11 +45,20 @@ pub struct Context {
     pub routes: axum::Router,
     /// Whether the topology has a `journal` stage: then what a restarted stage lost can be replayed.
     pub journaled: bool,
+    /// What an acknowledgement promises.
+    pub promise: Promise,
+    /// Which batches have been taken.
+    pub producers: Arc<Producers>,
     /// Where the journal ended when the process started: what is below is replayed, what is above is sent.
     pub recovered_to: u64,
+    /// Whether what the last process accepted is accounted for.
+    pub recovery: Arc<Recovery>,
     /// Who breaks things, in simulations.
     pub chaos: Option<Arc<dyn Chaos>>,
 }
+
+/// The kind of the stage that makes ticks durable.
+pub const JOURNAL: &str = "journal";
 
 /// Series that a commit makes durable: per spec, all numbers below this.
 pub type NewSeries = Vec<(SpecId, u32)>;
@@ -65,13 +89,19 @@ impl Context {
 }
 
 impl Context {
-    /// Answers, for a series and the start of one of its finest windows of `spec`, up to which arrival number the stored
-    /// bar holds the window's ticks. A bar that cannot be read counts as missing: then its ticks are counted again from
-    /// the journal.
-    pub fn covered(&self, spec: SpecId) -> Box<dyn FnMut(SeriesId, TimeNs) -> Option<u64> + Send> {
+    /// The store, where what `stage` takes has been through the journal.
+    pub(super) fn store_behind_journal(&self, stage: &StagePlan) -> Option<Store> {
+        let takes_ticks = stage.kind.takes == Some(Flow::Ticks);
+        (self.journaled && takes_ticks && stage.kind.name != JOURNAL).then(|| self.store.clone())
+    }
+
+    /// Answers, for a series and the start of one of its finest windows of `spec`, which of the window's ticks the stored
+    /// bar holds. A bar that cannot be read counts as missing: then its ticks are counted again from the journal.
+    pub fn covered(&self, spec: SpecId) -> Box<dyn FnMut(SeriesId, TimeNs) -> Option<Covered> + Send> {
         let store = self.store.clone();
+        let covered = |head: BarHead| Covered { below: head.covers, closed: !head.flags.contains(BarFlags::PARTIAL) };
         Box::new(move |series, start| match store.bar(spec, 0, series, start) {
-            Ok(bar) => bar.map(|(head, _)| head.covers),
+            Ok(bar) => bar.map(|(head, _)| covered(head)),
             Err(error) => {
                 tracing::error!("a stored bar cannot be read during replay: {error}");
                 None

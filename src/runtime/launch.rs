@@ -91,11 +91,12 @@ pub fn launch(plan: &Plan, built: Vec<Built>, context: &Context, placement: Plac
                         outlet,
                         meter,
                         clock: context.clock.clone(),
+                        instances: stage.instances,
                         ledger: context.ledger.clone(),
+                        journal: context.store_behind_journal(stage),
                         chaos: context.chaos.clone(),
                         pending: VecDeque::new(),
                         handled: 0,
-                        skip: Vec::new(),
                     };
                     running.start(placement, exit, move || worker.run());
                 }

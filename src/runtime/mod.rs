@@ -3,7 +3,7 @@
 //! Read in this order: [`stage`] and [`source`] (what a stage is), [`lane`], [`mailbox`] and [`outlet`] (how
 //! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside), [`worker`] (the life of
 //! a stage instance), [`actor`] (the one actor that hosts them all), [`mod@launch`] (a plan becomes running actors),
-//! [`drain`] (how they end), [`door`] (who may connect), [`sim`] (all of it on one paused thread).
+//! [`drain`] (how they end), [`recovery`] (what the last process left), [`producers`] (who sent what already), [`door`] (who may connect), [`sim`] (all of it on one paused thread).
 
 pub mod actor;
 pub mod chaos;
@@ -16,6 +16,8 @@ pub mod launch;
 pub mod mailbox;
 pub mod meter;
 pub mod outlet;
+pub mod producers;
+pub mod recovery;
 pub mod sim;
 pub mod source;
 pub mod stage;
@@ -23,11 +25,13 @@ pub mod worker;
 
 pub use chaos::{Act, Chaos, Moment};
 pub use clock::{Clock, SystemClock, VirtualClock};
-pub use context::{BarFeed, Context};
+pub use context::{BarFeed, Context, Promise};
 pub use door::Door;
 pub use drain::{DrainReport, Exit};
 pub use launch::{Built, Placement, Running, launch};
 pub use meter::{InstanceState, Meter};
 pub use outlet::SourceOutlet;
+pub use producers::{Admission, Producers};
+pub use recovery::{Found, Recovery};
 pub use source::{Source, SourceContext};
 pub use stage::{Output, Severity, Stage, StageError, StageFactory, Start};

@@ -46,8 +46,6 @@ pub struct Start {
     /// The arrival number up to which a failed predecessor had handled what it was sent, 0 where there was none: what is
     /// below must be restored, what is above will be sent.
     pub handled: u64,
-    /// Arrival numbers of batches that made this instance fail, not to be replayed.
-    pub skip: Vec<u64>,
 }
 
 /// What a stage gives away during one call, in order.

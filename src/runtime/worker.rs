@@ -12,7 +12,8 @@ use super::mailbox::{Mailbox, Received};
 use super::meter::{InstanceState, Meter};
 use super::outlet::Outlet;
 use super::stage::{Output, Severity, Stage, StageError, StageFactory, Start};
-use crate::model::{Envelope, Ledger, Reason};
+use crate::model::{Envelope, Ledger, Reason, Rows, TickSlice};
+use crate::store::{Poisoned, Store};
 
 /// A call that panics this often on the same input is poisoned by it.
 const PANICS_ALLOWED: u32 = 3;
@@ -32,16 +33,18 @@ pub struct Worker {
     pub meter: Arc<Meter>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// How many instances its stage has.
+    pub instances: u16,
     /// Where ticks given up are counted.
     pub ledger: Arc<Ledger>,
+    /// Where ticks of the journal that were given up are remembered; absent where they are in no journal.
+    pub journal: Option<Store>,
     /// Who breaks it, in simulations.
     pub chaos: Option<Arc<dyn Chaos>>,
     /// Inputs not settled yet: what the stage holds back, and what is still to be handed to it.
     pub pending: VecDeque<Pending>,
     /// The arrival number up to which input is settled.
     pub handled: u64,
-    /// Batches given up, by arrival number.
-    pub skip: Vec<u64>,
 }
 
 /// An input that is not settled yet.
@@ -124,12 +127,7 @@ impl Worker {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         loop {
-            let start = Start {
-                instance: self.meter.instance,
-                now: self.clock.now(),
-                handled: self.handled,
-                skip: self.skip.clone(),
-            };
+            let start = Start { instance: self.meter.instance, now: self.clock.now(), handled: self.handled };
             let error = match catch_unwind(AssertUnwindSafe(|| (self.factory)(start))) {
                 Ok(Ok(stage)) => {
                     self.meter.set_state(InstanceState::Running);
@@ -265,10 +263,22 @@ impl Worker {
         self.meter.poisoned.add(1);
         self.note(&format!("batch of {} rows given up: {message}", envelope.rows()));
         if let Envelope::Ticks(slice) = &envelope {
+            self.remember(slice);
             self.ledger.spec(slice.batch.spec).drop(Reason::Poison, slice.len() as u64);
-            self.skip.push(slice.offset);
         }
         self.mailbox.settle(lane, 1);
+    }
+
+    /// Sees to it that no replay meets these ticks again.
+    fn remember(&self, slice: &TickSlice) {
+        let Some(store) = &self.journal else { return };
+        let (instances, instance) =
+            if slice.rows == Rows::All { (1, 0) } else { (self.instances, self.meter.instance) };
+        let rows = slice.batch.len() as u64;
+        let poisoned = Poisoned { offset: slice.offset, rows, instances, instance, ticks: slice.len() as u64 };
+        if let Err(error) = store.poison(slice.batch.spec, poisoned) {
+            self.note(&format!("the batch given up is remembered until the process ends only: {error}"));
+        }
     }
 
     /// Settles the first `count` pending inputs.

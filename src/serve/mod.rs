@@ -2,8 +2,9 @@
 //!
 //! Read in this order: [`served`] (what it is answered from), [`read`] (what is read, the same for every protocol),
 //! then the protocols: [`tikr`], [`barline`] with [`live`] and [`health`], put together by [`mod@grpc`]; [`mod@http`] with
-//! [`params`], [`document`] and [`json`]. [`convert`] and [`chunks`] make messages of rows, [`when`] reads times people write.
+//! [`params`], [`document`] and [`json`]. [`balance`] looks after the ledger. [`convert`] and [`chunks`] make messages of rows, [`when`] reads times people write.
 
+pub mod balance;
 pub mod barline;
 pub mod chunks;
 pub mod convert;

@@ -1,6 +1,6 @@
 //! What every query is answered from, and what bounds them all together.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,8 @@ pub struct Served {
     /// When the process started.
     pub started: TimeNs,
     pub(super) scans: Arc<Semaphore>,
+    /// Why the ledger does not balance at rest; empty while it does.
+    imbalance: Mutex<Vec<String>>,
     stop: CancellationToken,
 }
 
@@ -37,7 +39,7 @@ impl Served {
         started: TimeNs,
     ) -> Arc<Self> {
         let (scans, stop) = (Arc::new(Semaphore::new(MAX_SCANS)), CancellationToken::new());
-        Arc::new(Self { context, plan, meters, started, scans, stop })
+        Arc::new(Self { context, plan, meters, started, scans, imbalance: Mutex::default(), stop })
     }
 
     /// Ends every live subscription and makes health checks say that nothing is served any more. To be called when
@@ -62,7 +64,16 @@ impl Served {
         self.meters.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Why the topology is not at work, one line each; empty when every instance is running.
+    /// Notes what is wrong with the ledger at rest; it is logged once.
+    pub(super) fn note_imbalance(&self, wrong: Vec<String>) {
+        let mut noted = self.imbalance.lock().unwrap_or_else(PoisonError::into_inner);
+        if *noted != wrong {
+            wrong.iter().for_each(|wrong| tracing::error!("{wrong}"));
+            *noted = wrong;
+        }
+    }
+
+    /// Why the topology is not at work, one line each; empty when every instance is running and the ledger balances.
     pub fn unready(&self) -> Vec<String> {
         if self.stop.is_cancelled() {
             return vec!["the topology is stopping".to_owned()];
@@ -71,7 +82,8 @@ impl Served {
             return vec!["the topology is not launched yet".to_owned()];
         }
         let idle = self.meters().iter().filter(|meter| meter.state() != InstanceState::Running);
-        idle.map(|meter| reason(meter)).collect()
+        let imbalance = self.imbalance.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        idle.map(|meter| reason(meter)).chain(imbalance).collect()
     }
 }
 

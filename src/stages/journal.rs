@@ -11,15 +11,16 @@ use serde::Deserialize;
 
 use crate::codec::block;
 use crate::model::time::{MILLISECOND, SECOND};
-use crate::model::{Envelope, TickBatch, TickSlice, TimeNs};
-use crate::runtime::{Built, Context, Output, Stage, StageError, StageFactory};
+use crate::model::{Envelope, Rows, SpecLedger, TickBatch, TickSlice, TimeNs};
+use crate::runtime::context::JOURNAL;
+use crate::runtime::{Built, Context, Output, Promise, Stage, StageError, StageFactory};
 use crate::spec::units::{ByteSize, DurationText};
-use crate::store::{BlockFacts, Durability};
+use crate::store::{BlockFacts, Durability, Journaled, StoreBatch};
 use crate::topology::{Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
 
 /// The kind's row in the topology's table.
 pub const KIND: Kind = Kind {
-    name: "journal",
+    name: JOURNAL,
     summary: "appends ticks to disk, acknowledges them and passes on what is durable",
     role: Role::Worker,
     takes: Some(Flow::Ticks),
@@ -28,6 +29,9 @@ pub const KIND: Kind = Kind {
     unique: true,
     parse: parse_config::<Config>,
 };
+
+/// The most rows of one block.
+const MAX_ROWS: usize = 1 << 18;
 
 /// The stage's `config`.
 #[derive(Debug, Clone, Deserialize)]
@@ -87,6 +91,17 @@ pub fn build(context: &Context, _plan: &Plan, stage: &StagePlan) -> Result<Built
     Ok(Built::Worker(Box::new(move || factory(context.clone(), config.clone()))))
 }
 
+/// What an acknowledgement promises under `plan`.
+pub fn promise(plan: &Plan) -> Promise {
+    let journal = plan.stages.iter().find(|stage| stage.kind.name == JOURNAL);
+    let config = journal.and_then(|stage| stage.config.downcast_ref::<Config>());
+    match config.filter(|_| plan.data_dir.is_some()).map(|config| config.sync) {
+        None => Promise::Accepted,
+        Some(Sync::Always) => Promise::Synced,
+        Some(Sync::Interval | Sync::Never) => Promise::Written,
+    }
+}
+
 fn factory(context: Context, config: Arc<Config>) -> StageFactory {
     let committed = Arc::new(Mutex::new(Vec::new()));
     Box::new(move |start| {
@@ -97,6 +112,8 @@ fn factory(context: Context, config: Arc<Config>) -> StageFactory {
             waiting: Vec::new(),
             waiting_bytes: 0,
             due: None,
+            stored: Vec::new(),
+            look_at: start.now + SECOND,
             synced_at: start.now,
             committed: committed.clone(),
         }))
@@ -107,9 +124,13 @@ struct Journal {
     context: Context,
     config: Arc<Config>,
     /// Batches of the next commit, numbered, with their blocks.
-    waiting: Vec<(TickSlice, BlockFacts, Bytes)>,
+    waiting: Vec<(TickSlice, Vec<(BlockFacts, Bytes)>)>,
     waiting_bytes: u64,
     due: Option<TimeNs>,
+    /// What the ledger last stored says, by spec, ticks that named none behind them.
+    stored: Vec<Journaled>,
+    /// When to look whether the ledger has changed without a tick: refused ones must be stored too.
+    look_at: TimeNs,
     synced_at: TimeNs,
     next_offset: u64,
     /// The batches of the last commit. It outlives the stage: batches that come again after a failure between
@@ -133,7 +154,7 @@ impl Stage for Journal {
     }
 
     fn next_wake(&self) -> Option<TimeNs> {
-        self.due
+        Some(self.due.unwrap_or(self.look_at))
     }
 
     fn held(&self) -> usize {
@@ -149,33 +170,49 @@ impl Journal {
     /// Numbers and compresses a batch for the next commit; does nothing when a failed commit made the shell repeat
     /// the call.
     fn append(&mut self, slice: TickSlice, now: TimeNs) {
-        if self.waiting.last().is_some_and(|(last, ..)| Arc::ptr_eq(&last.batch, &slice.batch)) {
+        if self.waiting.last().is_some_and(|(last, _)| Arc::ptr_eq(&last.batch, &slice.batch)) {
             return;
         }
-        let batch = slice.batch;
-        let spec = self.context.specs.get(batch.spec);
-        let block = Bytes::from(block::encode(&batch, spec, self.next_offset, now));
-        let facts = BlockFacts::of(&batch, self.next_offset, now);
-        self.next_offset += batch.len() as u64;
-        self.waiting_bytes += block.len() as u64;
+        let slice = TickSlice::whole(slice.batch, self.next_offset);
+        let spec = self.context.specs.get(slice.batch.spec);
+        let mut blocks = Vec::new();
+        for_each_part(&slice, &mut |part, offset| {
+            let block = Bytes::from(block::encode(part, spec, offset, now));
+            self.waiting_bytes += block.len() as u64;
+            blocks.push((BlockFacts::of(part, offset, now), block));
+        });
+        self.next_offset = slice.end_offset();
         self.due = self.due.or(Some(now + self.config.commit.every.0));
-        self.waiting.push((TickSlice::whole(batch, facts.offset), facts, block));
+        self.waiting.push((slice, blocks));
     }
 
     /// Makes everything that waits durable, acknowledges it and passes it on.
     fn commit(&mut self, now: TimeNs, out: &mut Output) -> Result<(), StageError> {
         let mut batch = self.context.store.batch();
         let new_series = self.context.add_new_series(&mut batch).map_err(super::store_failed)?;
-        for (slice, facts, block) in &self.waiting {
-            batch.append(slice.batch.spec, *facts, block.clone());
+        for (slice, blocks) in &self.waiting {
+            for (facts, block) in blocks {
+                batch.append(slice.batch.spec, *facts, block.clone());
+            }
+        }
+        let origins = self.waiting.iter().flat_map(|(slice, _)| &slice.batch.origins);
+        self.context.producers.put(origins, now, &mut batch);
+        let counted = self.count(&mut batch);
+        self.look_at = now + SECOND;
+        if batch.is_empty() {
+            return Ok(());
         }
         let durability = self.durability(now);
         batch.commit(durability).map_err(super::store_failed)?;
         self.context.mark_persisted(&new_series);
+        self.stored = counted;
+        for (slice, _) in &self.waiting {
+            self.context.ledger.spec(slice.batch.spec).journal(slice.len() as u64);
+        }
         if durability == Durability::Synced {
             self.synced_at = now;
         }
-        let done: Vec<_> = self.waiting.drain(..).map(|(slice, ..)| slice).collect();
+        let done: Vec<_> = self.waiting.drain(..).map(|(slice, _)| slice).collect();
         self.waiting_bytes = 0;
         self.due = None;
         for slice in &done {
@@ -183,6 +220,25 @@ impl Journal {
         }
         *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = done;
         Ok(())
+    }
+
+    /// Adds what has been counted since the last commit to `batch`; gives what the stored ledger says with it.
+    fn count(&self, batch: &mut StoreBatch) -> Vec<Journaled> {
+        let Context { specs, ledger, .. } = &self.context;
+        let mut accepted: Vec<u64> = specs.iter().map(|spec| ledger.spec(spec.id).journaled()).collect();
+        for (slice, _) in &self.waiting {
+            accepted[slice.batch.spec.0 as usize] += slice.len() as u64;
+        }
+        let known = specs.iter().map(|spec| (Some(spec.id), ledger.spec(spec.id)));
+        let counts = known.chain([(None, ledger.unknown())]).zip(accepted.into_iter().chain([0]));
+        let row = |(index, ((spec, counters), accepted)): (usize, ((_, &SpecLedger), _))| {
+            let counted = Journaled::of(&counters.snapshot(), accepted);
+            if self.stored.get(index) != Some(&counted) && counted != Journaled::default() {
+                batch.put_journaled(spec, &counted);
+            }
+            counted
+        };
+        counts.enumerate().map(row).collect()
     }
 
     fn durability(&self, now: TimeNs) -> Durability {
@@ -196,6 +252,20 @@ impl Journal {
     fn already_committed(&self, batch: &Arc<TickBatch>) -> Option<TickSlice> {
         let committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
         committed.iter().find(|slice| Arc::ptr_eq(&slice.batch, batch)).cloned()
+    }
+}
+
+/// Cuts a batch into parts of a size that replays and queries can hold; all of them are committed together.
+fn for_each_part(slice: &TickSlice, visit: &mut dyn FnMut(&TickBatch, u64)) {
+    if slice.batch.len() <= MAX_ROWS {
+        return visit(&slice.batch, slice.offset);
+    }
+    let rows: Vec<u32> = (0..slice.batch.len() as u32).collect();
+    let mut offset = slice.offset;
+    for rows in rows.chunks(MAX_ROWS) {
+        let part = TickSlice { batch: slice.batch.clone(), rows: Rows::Picked(rows.to_vec()), offset: 0 }.to_batch();
+        visit(&part, offset);
+        offset += part.len() as u64;
     }
 }
 

@@ -114,14 +114,18 @@ impl StorageWriter {
         for head in &bars.heads {
             batch.put_bar(bars.spec, head, bars.state(head));
         }
+        let counts = self.context.ledger.spec(input.spec);
+        let ticks = input.heads.iter().filter(|head| head.granularity == 0).map(|head| head.ticks).sum();
+        if self.context.journaled {
+            batch.put_in_bars(input.spec, counts.in_bars() + ticks);
+        }
         commit(batch)?;
         self.context.mark_persisted(&new_series);
         let frontier = &mut self.frontiers[input.spec.0 as usize];
         for head in &bars.heads {
             frontier.raise(head);
         }
-        let finest = input.heads.iter().filter(|head| head.granularity == 0);
-        self.context.ledger.spec(input.spec).store(finest.map(|head| head.ticks).sum());
+        counts.store(ticks);
         let bars = Arc::new(bars);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stored { input, bars: bars.clone() });
         Ok(bars)
@@ -190,14 +194,14 @@ impl StorageWriter {
     /// any longer.
     fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), StageError> {
         let mut batch = self.context.store.batch();
-        batch.put_checkpoint(checkpoint);
+        let instances = checkpoint.instances;
         self.reported.insert(checkpoint.instance);
-        if self.reported.len() == usize::from(checkpoint.instances) {
+        batch.put_checkpoint(checkpoint);
+        if self.reported.len() == usize::from(instances) {
             let stored = self.context.store.checkpoints();
-            let gone = stored.iter().filter(|stored| stored.instance >= checkpoint.instances);
-            for gone in gone.map(|stored| Checkpoint::retired(stored.instance)) {
-                batch.put_checkpoint(gone);
-            }
+            let mut gone: Vec<_> = stored.iter().map(|stored| stored.instances).collect();
+            gone.dedup();
+            gone.into_iter().filter(|gone| *gone != instances).for_each(|gone| batch.forget_checkpoints(gone));
         }
         commit(batch)
     }

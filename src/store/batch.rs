@@ -16,6 +16,8 @@ pub struct StoreBatch {
     /// Per granularity that got bars: the highest window start among them.
     newest: Vec<(SpecId, u8, TimeNs)>,
     checkpoints: Vec<Checkpoint>,
+    /// Numbers of instances whose checkpoints are forgotten.
+    forgotten: Vec<u16>,
     /// Why it cannot be committed.
     error: Option<StoreError>,
 }
@@ -41,7 +43,14 @@ enum Write {
 
 impl StoreBatch {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, writes: Vec::new(), newest: Vec::new(), checkpoints: Vec::new(), error: None }
+        Self {
+            store,
+            writes: Vec::new(),
+            newest: Vec::new(),
+            checkpoints: Vec::new(),
+            forgotten: Vec::new(),
+            error: None,
+        }
     }
 
     /// Whether there is nothing to commit.
@@ -97,8 +106,25 @@ impl StoreBatch {
 
     /// Notes from where an aggregator instance can be rebuilt.
     pub fn put_checkpoint(&mut self, checkpoint: Checkpoint) {
+        self.put_late(&checkpoint);
+        self.put_record(meta::put_checkpoint(&checkpoint));
         self.checkpoints.push(checkpoint);
-        self.writes.push(Write::Fixed(meta::put_checkpoint(&checkpoint)));
+    }
+
+    /// Forgets the checkpoints of `instances` aggregator instances: others have told of all their series.
+    pub fn forget_checkpoints(&mut self, instances: u16) {
+        for instance in 0..instances {
+            self.put_record(meta::remove(&meta::checkpoint_record(instances, instance)));
+        }
+        self.forgotten.push(instances);
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn put_record(&mut self, write: Op) {
+        self.writes.push(Write::Fixed(write));
     }
 
     /// Writes everything, and returns when it is as durable as asked. An empty batch makes what was committed
@@ -130,11 +156,10 @@ impl StoreBatch {
         for (spec, granularity, start) in self.newest {
             self.store.spec(spec).bars[granularity as usize].newest.fetch_max(start, Relaxed);
         }
-        inner
-            .checkpoints
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(self.checkpoints.iter().map(|checkpoint| (checkpoint.instance, *checkpoint)));
+        self.checkpoints.into_iter().for_each(|checkpoint| self.store.note_checkpoint(checkpoint));
+        let mut checkpoints = inner.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        checkpoints.retain(|(instances, _), _| !self.forgotten.contains(instances));
+        drop(checkpoints);
         drop(gate);
         settled.iter().for_each(|space| inner.kv.settle(space));
         Ok(())

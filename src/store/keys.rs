@@ -4,6 +4,7 @@
 //! series/<spec>                            series u32                                  → the series' key
 //! ticks/<spec>/<start>-<length>            offset u64 · rows u32 · min i64 · max i64   → block
 //! side/<spec>/<start>-<length>             the same · content u64                      → block
+//! producers                                the producer's id                           → its batches
 //! bars/<spec>/<window>/<start>-<length>    series u32 · start i64                      → bar
 //! ```
 //! Numbers in keys are big endian, times with the sign bit flipped. A space's start, length and window are
@@ -15,6 +16,8 @@ use crate::model::{DurationNs, SeriesId, TimeNs};
 
 /// The space of everything that is remembered about the store itself.
 pub const META: &str = "meta";
+/// The space of what is remembered of producers.
+pub const PRODUCERS: &str = "producers";
 /// The space of corrupt values.
 pub const QUARANTINE: &str = "quarantine";
 

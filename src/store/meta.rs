@@ -6,7 +6,8 @@
 //! journal_end              u64: no offset below may be given again
 //! newest/<spec>/<window>   i64: the highest window start stored
 //! cutoff/<spec>            i64 i64: older ticks and bars stay hidden
-//! checkpoint/<instance>    from where that instance can be rebuilt
+//! checkpoint/<instances>/<instance>   from where that instance of so many can be rebuilt
+//! ledger/<spec>/…          what is counted, see [`ledger`](super::ledger)
 //! ```
 
 use bytes::Bytes;
@@ -16,8 +17,8 @@ use super::{Kv, Op, StoreError, keys, value};
 use crate::model::{Checkpoint, DurationNs, FieldType};
 use crate::spec::{Accumulator, AccumulatorKind, Spec};
 
-/// The format written, and the newest that can be read.
-pub const FORMAT: u32 = 1;
+/// The format written, and the only one that can be read.
+pub const FORMAT: u32 = 2;
 
 /// The record of one spec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,26 +107,35 @@ pub fn put(record: &str, payload: &[u8]) -> Op {
     Op::Put { space: keys::META.into(), value: value::frame(&key, payload), key }
 }
 
-/// The write that sets a checkpoint: instances u16 · replay_from u64 · cascade_from i64, under its instance.
+/// The write that removes a record.
+pub fn remove(record: &str) -> Op {
+    Op::Delete { space: keys::META.into(), key: Bytes::copy_from_slice(record.as_bytes()) }
+}
+
+/// The record of the checkpoint of an instance of so many.
+pub fn checkpoint_record(instances: u16, instance: u16) -> String {
+    format!("checkpoint/{instances}/{instance}")
+}
+
+/// The write that sets a checkpoint, but for what it says of late ticks: replay_from u64 · cascade_from i64.
 pub fn put_checkpoint(checkpoint: &Checkpoint) -> Op {
-    let Checkpoint { instance, instances, replay_from, cascade_from } = checkpoint;
-    let mut payload = instances.to_be_bytes().to_vec();
-    payload.extend(replay_from.to_be_bytes());
-    payload.extend(cascade_from.to_be_bytes());
-    put(&format!("checkpoint/{instance}"), &payload)
+    let mut payload = checkpoint.replay_from.to_be_bytes().to_vec();
+    payload.extend(checkpoint.cascade_from.to_be_bytes());
+    put(&checkpoint_record(checkpoint.instances, checkpoint.instance), &payload)
 }
 
 /// Reads what [`put_checkpoint`] wrote; `None` where it is corrupt.
 pub fn read_checkpoint(key: &[u8], frame: &Bytes) -> Option<Checkpoint> {
-    let instance = std::str::from_utf8(key).ok()?.strip_prefix("checkpoint/")?.parse().ok()?;
+    let record = std::str::from_utf8(key).ok()?.strip_prefix("checkpoint/")?;
+    let (instances, instance) = record.split_once('/')?;
     let payload = value::open(key, frame)?;
-    let (instances, rest) = payload.split_first_chunk()?;
-    let (replay_from, rest) = rest.split_first_chunk()?;
+    let (replay_from, cascade_from) = payload.split_first_chunk()?;
     Some(Checkpoint {
-        instance,
-        instances: u16::from_be_bytes(*instances),
+        instance: instance.parse().ok()?,
+        instances: instances.parse().ok()?,
         replay_from: u64::from_be_bytes(*replay_from),
-        cascade_from: i64::from_be_bytes(rest.try_into().ok()?),
+        cascade_from: i64::from_be_bytes(cascade_from.try_into().ok()?),
+        late: Vec::new(),
     })
 }
 
@@ -148,14 +158,18 @@ pub fn put_spec_record(spec: &str, record: &SpecRecord) -> Op {
 /// Checks the format of what is there, and marks an empty store with the present one.
 ///
 /// # Errors
-/// A newer format, or data without a mark.
+/// Another format, or data without a mark.
 pub fn check_format(kv: &dyn Kv) -> Result<Option<Op>, StoreError> {
     match get(kv, "format")? {
         None if kv.spaces("").is_empty() => Ok(Some(put("format", &FORMAT.to_be_bytes()))),
         None => Err(damaged("format")),
         Some(bytes) => {
             let found = u32::from_be_bytes(bytes.as_ref().try_into().map_err(|_| damaged("format"))?);
-            if found > FORMAT { Err(StoreError::Newer { found, supported: FORMAT }) } else { Ok(None) }
+            match found.cmp(&FORMAT) {
+                std::cmp::Ordering::Less => Err(StoreError::Older { found, supported: FORMAT }),
+                std::cmp::Ordering::Equal => Ok(None),
+                std::cmp::Ordering::Greater => Err(StoreError::Newer { found, supported: FORMAT }),
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! nothing, and come out by scans. Read in this order: [`kv`] (the port) with its two sides [`fjall`] and
 //! [`memory`]; [`value`], [`keys`] and [`bar_bytes`] (bytes); [`partition`] (data that ages is cut by time, so that it can
 //! be dropped whole); [`types`] (questions and answers); [`open`], [`batch`], [`bars`], [`ticks`] and
-//! [`reap`] (the doing); [`meta`] and [`quarantine`] (what is remembered, what is put aside).
+//! [`reap`] (the doing); [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what is put aside); `producers` (whose batches are in the journal).
 
 pub mod bar_bytes;
 pub mod bars;
@@ -13,10 +13,12 @@ mod disk_options;
 pub mod fjall;
 pub mod keys;
 pub mod kv;
+pub mod ledger;
 pub mod memory;
 pub mod meta;
 pub mod open;
 pub mod partition;
+mod producers;
 pub mod quarantine;
 pub mod reap;
 pub mod ticks;
@@ -26,6 +28,7 @@ pub mod value;
 pub use batch::StoreBatch;
 pub use fjall::Fjall;
 pub use kv::{Durability, Kv, KvError, Op};
+pub use ledger::{Counted, Journaled, Poisoned};
 pub use memory::{Fault, FaultPlan, Memory};
 pub use open::{Convert, Store};
 pub use quarantine::Kind;

@@ -10,7 +10,7 @@ use super::meta::{self, SpecRecord};
 use super::partition::{Partitions, period_of};
 use super::quarantine::{Kind, Quarantine};
 use super::types::Family;
-use super::{Durability, Kv, StoreBatch, StoreError, value};
+use super::{Durability, Kv, Poisoned, StoreBatch, StoreError, value};
 use crate::model::{Checkpoint, SeriesId, SeriesKey, SpecId, TimeNs};
 use crate::spec::{Accumulator, Spec, Specs};
 
@@ -34,7 +34,9 @@ pub(super) struct Inner {
     pub orphans: Vec<Orphan>,
     pub quarantine: Quarantine,
     pub journal_end: AtomicU64,
-    pub checkpoints: Mutex<BTreeMap<u16, Checkpoint>>,
+    /// By the number of instances and the instance.
+    pub checkpoints: Mutex<BTreeMap<(u16, u16), Checkpoint>>,
+    pub poisoned: Mutex<Vec<(SpecId, Poisoned)>>,
     /// Bytes at which a partition is cut short.
     pub limit_ticks: AtomicU64,
     pub limit_bars: AtomicU64,
@@ -88,6 +90,7 @@ impl Store {
         let inner = Inner {
             journal_end: AtomicU64::new(find_journal_end(&*kv)?),
             checkpoints: Mutex::new(load_checkpoints(&*kv, &quarantine)?),
+            poisoned: Mutex::default(),
             quarantine,
             limit_ticks: AtomicU64::new(FIRST_LIMIT),
             limit_bars: AtomicU64::new(FIRST_LIMIT),
@@ -97,7 +100,14 @@ impl Store {
             convert,
             kv,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let store = Self { inner: Arc::new(inner) };
+        store.load_poisoned()?;
+        let checkpoints = store.checkpoints();
+        for mut checkpoint in checkpoints {
+            checkpoint.late = store.load_late(&checkpoint)?;
+            store.note_checkpoint(checkpoint);
+        }
+        Ok(store)
     }
 
     /// An empty batch.
@@ -140,10 +150,16 @@ impl Store {
         Ok(())
     }
 
-    /// From where each aggregator instance can be rebuilt, by instance.
+    /// From where aggregator instances can be rebuilt, by how many they were and by instance. Where their number has
+    /// changed, those of the last one stay until every new instance has given its own.
     pub fn checkpoints(&self) -> Vec<Checkpoint> {
         let checkpoints = self.inner.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        checkpoints.values().copied().collect()
+        checkpoints.values().cloned().collect()
+    }
+
+    pub(super) fn note_checkpoint(&self, checkpoint: Checkpoint) {
+        let mut checkpoints = self.inner.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        checkpoints.insert((checkpoint.instances, checkpoint.instance), checkpoint);
     }
 
     pub(super) fn spec(&self, id: SpecId) -> &SpecStore {
@@ -234,12 +250,13 @@ fn find_journal_end(kv: &dyn Kv) -> Result<u64, StoreError> {
     Ok(end)
 }
 
-/// Checkpoints by instance. One that is corrupt is put aside: its instance replays from the beginning.
-fn load_checkpoints(kv: &dyn Kv, quarantine: &Quarantine) -> Result<BTreeMap<u16, Checkpoint>, StoreError> {
+/// Checkpoints by number of instances and instance. One that is corrupt is put aside: its series are replayed from the
+/// beginning.
+fn load_checkpoints(kv: &dyn Kv, quarantine: &Quarantine) -> Result<BTreeMap<(u16, u16), Checkpoint>, StoreError> {
     let (mut found, mut corrupt) = (BTreeMap::new(), Vec::new());
     kv.scan(keys::META, b"checkpoint/", Some(b"checkpoint0"), &mut |key, frame| {
         match meta::read_checkpoint(key, &frame) {
-            Some(checkpoint) => _ = found.insert(checkpoint.instance, checkpoint),
+            Some(checkpoint) => _ = found.insert((checkpoint.instances, checkpoint.instance), checkpoint),
             None => corrupt.push((key.to_vec(), frame)),
         }
         ControlFlow::Continue(())

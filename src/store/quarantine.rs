@@ -22,11 +22,13 @@ pub enum Kind {
     Bar,
     /// A record of the store about itself.
     Meta,
+    /// What is remembered of a producer: a batch of it that is sent again counts again.
+    Producer,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Series, Self::Block, Self::Side, Self::Bar, Self::Meta];
+    pub const ALL: [Self; 6] = [Self::Series, Self::Block, Self::Side, Self::Bar, Self::Meta, Self::Producer];
 
     /// The kind's name in metrics and logs.
     pub fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Kind {
             Self::Side => "side",
             Self::Bar => "bar",
             Self::Meta => "meta",
+            Self::Producer => "producer",
         }
     }
 }

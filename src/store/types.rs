@@ -160,6 +160,14 @@ pub enum StoreError {
     /// The port failed.
     #[error(transparent)]
     Kv(#[from] KvError),
+    /// Written by an earlier version, before the first release.
+    #[error("the data is of format {found}, this version reads {supported} only; start with an empty data directory")]
+    Older {
+        /// The format found.
+        found: u32,
+        /// The format known here.
+        supported: u32,
+    },
     /// Written by a later version.
     #[error("the data is of format {found}, this version reads up to {supported}; use a newer barline")]
     Newer {

@@ -3,6 +3,7 @@
 use super::accumulators::piece_of;
 use super::bounds::{end_of, start_of};
 use super::open::Window;
+use super::replay::Judged;
 use super::series::Table;
 use super::windows::{Applied, BLOCK, Windows};
 use crate::model::{DurationNs, TickBatch, TimeNs};
@@ -84,11 +85,14 @@ impl Windows {
         let fresh = start > series.high;
         series.high = series.high.max(tick.time);
         series.seen = tick.now;
-        if self.replay.as_mut().is_some_and(|replay| replay.covers(tick.entry, id, start, tick.number)) {
+        let replayed = self.replay.as_mut().map(|replay| replay.judge(tick.entry, id, start, tick.number));
+        if replayed == Some(Judged::Covered) {
             applied.skipped += 1;
             self.ripen_if_passed(tick.entry);
             return None;
         }
+        // Ticks that were late before the restart are late again, though their series' clock may be behind now.
+        let late = late || replayed == Some(Judged::Closed) && self.spec.window.late != LatePolicy::Amend;
         if late {
             return self.place_late(tick, start, applied);
         }
@@ -111,12 +115,9 @@ impl Windows {
     fn place_late(&mut self, tick: &Arrival, start: TimeNs, applied: &mut Applied) -> Option<u32> {
         match self.spec.window.late {
             LatePolicy::Amend => {}
-            LatePolicy::Drop => {
-                applied.late_dropped += 1;
-                return None;
-            }
-            LatePolicy::SideOutput => {
+            LatePolicy::Drop | LatePolicy::SideOutput => {
                 applied.late_rows.push(tick.row);
+                self.ripen_if_passed(tick.entry);
                 return None;
             }
         }

@@ -45,9 +45,7 @@ pub struct Windows {
 /// What became of the ticks of a slice that went into no window.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Late ticks under `late: drop`.
-    pub late_dropped: u64,
-    /// Rows of late ticks under `late: side_output`, ascending.
+    /// Rows of late ticks that went into no window, under `late: drop` and `late: side_output`, ascending.
     pub late_rows: Vec<u32>,
     /// Replayed ticks that stored bars hold already.
     pub skipped: u64,
@@ -108,8 +106,9 @@ impl Windows {
         self.open.update(batch.0, Placed { rows: &rows[..*len], places: &places[..*len], offset: batch.1 });
     }
 
-    /// For a replay after a restart: until the arrival `until`, skips ticks that a stored bar covers. `lookup` gives
-    /// the `covers` of the stored bar of a series and (finest) window start.
+    /// For a replay after a restart: until the arrival `until`, skips ticks that a stored bar covers, and takes those for
+    /// late that it does not cover although its window had closed. `lookup` tells of the stored bar of a series and
+    /// (finest) window start.
     pub fn set_covered(&mut self, lookup: Lookup, until: u64) {
         self.replay = Some(Replay::new(lookup, until));
     }

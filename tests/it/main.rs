@@ -2,6 +2,7 @@
 
 mod binary;
 mod crash;
+mod exactly_once;
 mod harness;
 mod layers;
 mod malformed;

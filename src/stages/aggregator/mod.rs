@@ -5,6 +5,7 @@
 
 mod restore;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
@@ -12,6 +13,8 @@ use serde::Deserialize;
 use crate::model::time::SECOND;
 use crate::model::{BarBatch, Checkpoint, Envelope, Reason, Rows, Signal, SpecId, TickSlice, TimeNs};
 use crate::runtime::{Built, Context, Output, Stage, StageError, StageFactory};
+use crate::spec::LatePolicy;
+use crate::store::ledger::late_reason;
 use crate::topology::{Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
 use crate::window::Windows;
 
@@ -45,8 +48,9 @@ pub fn build(context: &Context, _plan: &Plan, stage: &StagePlan) -> Result<Built
 }
 
 fn factory(context: Context, instances: u16) -> StageFactory {
-    let counted = Arc::new(Mutex::new(Counted::of(context.specs.len())));
+    let counted: Arc<Mutex<Option<Counted>>> = Arc::default();
     Box::new(move |start| {
+        let specs = context.specs.len();
         let mut aggregator = Aggregator {
             windows: context.specs.iter().map(|spec| Windows::new(spec.clone())).collect(),
             context: context.clone(),
@@ -57,9 +61,11 @@ fn factory(context: Context, instances: u16) -> StageFactory {
             replayed_from: 0,
             checkpoint: None,
             checkpoint_at: None,
+            late: vec![0; specs],
+            late_since: VecDeque::new(),
             carry: Vec::new(),
         };
-        aggregator.forget_open();
+        aggregator.begin_count();
         if context.journaled {
             aggregator.restore(&start)?;
         }
@@ -73,7 +79,7 @@ struct Aggregator {
     instances: u16,
     /// By spec.
     windows: Vec<Windows>,
-    counted: Arc<Mutex<Counted>>,
+    counted: Arc<Mutex<Option<Counted>>>,
     /// Every tick that arrived below this has been applied.
     position: u64,
     /// From where this instance was rebuilt.
@@ -82,24 +88,20 @@ struct Aggregator {
     checkpoint: Option<Checkpoint>,
     /// When a checkpoint was last looked for.
     checkpoint_at: Option<TimeNs>,
+    /// By spec: late ticks put into no bar, ever.
+    late: Vec<u64>,
+    /// Of these, the arrival number and spec of those no checkpoint tells of yet, ascending.
+    late_since: VecDeque<(u64, SpecId)>,
     /// What the replay closed, to be given away at the first opportunity.
     carry: Vec<Envelope>,
 }
 
-/// What this instance has told the ledger. It outlives the stage, so that a replay counts nothing twice.
+/// What this instance has told the ledger, by spec. It outlives the stage, so that a replay counts nothing twice.
 struct Counted {
-    /// Ticks in open windows, by spec.
+    /// Ticks in open windows.
     open: Vec<i64>,
-    /// Late ticks that arrived below this are counted.
-    late_below: u64,
-    /// Whether what an earlier process left in the journal is counted.
-    recovered: bool,
-}
-
-impl Counted {
-    fn of(specs: usize) -> Self {
-        Self { open: vec![0; specs], late_below: 0, recovered: false }
-    }
+    /// Late ticks put into no bar.
+    late: Vec<u64>,
 }
 
 impl Stage for Aggregator {
@@ -121,7 +123,8 @@ impl Stage for Aggregator {
     }
 
     fn next_wake(&self) -> Option<TimeNs> {
-        if !self.carry.is_empty() {
+        // A fresh instance tells at once what holds of its series, so that older checkpoints of them can be forgotten.
+        if !self.carry.is_empty() || self.context.journaled && self.checkpoint_at.is_none() {
             return Some(TimeNs::MIN);
         }
         self.windows.iter().filter_map(Windows::next_deadline).min()
@@ -145,8 +148,8 @@ impl Aggregator {
         let mut bars = BarBatch::new(spec);
         let applied = self.windows[spec.0 as usize].apply(slice, now, &mut bars);
         self.position = self.position.max(slice.end_offset());
-        self.count_late(slice, applied.late_dropped, applied.late_rows.len() as u64);
-        if !applied.late_rows.is_empty() {
+        self.note_late(slice, &applied.late_rows);
+        if !applied.late_rows.is_empty() && self.context.specs.get(spec).window.late == LatePolicy::SideOutput {
             give(Envelope::Ticks(TickSlice { rows: Rows::Picked(applied.late_rows), ..slice.clone() }));
         }
         if !bars.is_empty() {
@@ -183,16 +186,13 @@ impl Aggregator {
             windows.measure_cascade();
         }
         let open = self.windows.iter().filter_map(Windows::replay_from).min();
-        let checkpoint = Checkpoint {
-            instance: self.instance,
-            instances: self.instances,
-            replay_from: open.unwrap_or(self.position),
-            cascade_from: self.cascade_from(),
-        };
-        if self.checkpoint != Some(checkpoint) {
-            out.emit(Envelope::Signal(Signal::Checkpoint(checkpoint)));
-        }
-        self.checkpoint = Some(checkpoint);
+        let replay_from = open.unwrap_or(self.position);
+        let told = self.late_since.partition_point(|(number, _)| *number < replay_from);
+        self.late_since.drain(..told);
+        let cascade_from = self.cascade_from();
+        self.tell(Checkpoint { replay_from, cascade_from, ..self.first_checkpoint() }, &mut |envelope| {
+            out.emit(envelope)
+        });
         self.checkpoint_at = Some(now);
     }
 
@@ -200,66 +200,87 @@ impl Aggregator {
     /// if the process dies between the two, it is added up from them.
     fn lower_checkpoint(&mut self, give: &mut dyn FnMut(Envelope)) {
         let cascade_from = self.cascade_from();
-        let known = self.checkpoint.map_or(TimeNs::MAX, |checkpoint| checkpoint.cascade_from);
+        let known = self.checkpoint.as_ref().map_or(TimeNs::MAX, |checkpoint| checkpoint.cascade_from);
         if !self.context.journaled || cascade_from >= known {
             return;
         }
-        let first = || Checkpoint { replay_from: self.replayed_from, ..Checkpoint::retired(self.instance) };
-        let last = self.checkpoint.unwrap_or_else(first);
-        let checkpoint = Checkpoint { instances: self.instances, cascade_from, ..last };
-        give(Envelope::Signal(Signal::Checkpoint(checkpoint)));
+        let last = self.checkpoint.clone().unwrap_or_else(|| self.first_checkpoint());
+        self.tell(Checkpoint { cascade_from, ..last }, give);
+    }
+
+    /// Gives a checkpoint away, unless the last one said the same.
+    fn tell(&mut self, checkpoint: Checkpoint, give: &mut dyn FnMut(Envelope)) {
+        if self.checkpoint.as_ref() != Some(&checkpoint) {
+            give(Envelope::Signal(Signal::Checkpoint(checkpoint.clone())));
+        }
         self.checkpoint = Some(checkpoint);
+    }
+
+    /// What holds of a freshly restored instance.
+    fn first_checkpoint(&self) -> Checkpoint {
+        let mut late = self.late.clone();
+        self.late_since.iter().for_each(|(_, spec)| late[spec.0 as usize] -= 1);
+        let Self { instance, instances, replayed_from: replay_from, .. } = *self;
+        Checkpoint { instance, instances, replay_from, cascade_from: TimeNs::MAX, late }
     }
 
     fn cascade_from(&self) -> TimeNs {
         self.windows.iter().map(Windows::cascade_from).min().unwrap_or(TimeNs::MAX)
     }
 
-    /// What an earlier process left to be put into bars counts as accepted by this one, once.
-    fn count_recovered(&self, recovered: &[u64]) {
-        if std::mem::replace(&mut self.counted().recovered, true) {
-            return;
+    /// Notes late ticks that went into no window. Of those above the last checkpoint each is remembered: a replay judges
+    /// them again.
+    fn note_late(&mut self, slice: &TickSlice, rows: &[u32]) {
+        let spec = slice.batch.spec;
+        self.late[spec.0 as usize] += rows.len() as u64;
+        if self.context.journaled {
+            self.late_since.extend(rows.iter().map(|row| (slice.offset + u64::from(*row), spec)));
         }
-        for (spec, ticks) in self.context.specs.iter().zip(recovered) {
-            self.context.ledger.spec(spec.id).accept(*ticks);
+        if !rows.is_empty() {
+            self.count_late(spec);
         }
     }
 
-    fn counted(&self) -> MutexGuard<'_, Counted> {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    fn with_counted<T>(&self, with: impl FnOnce(&mut Counted) -> T) -> T {
+        let mut counted: MutexGuard<'_, _> = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        // The ledger knows of the late ticks that the last process stored.
+        with(counted.get_or_insert_with(|| Counted { open: vec![0; self.late.len()], late: self.stored_late() }))
     }
 
-    fn count_late(&self, slice: &TickSlice, dropped: u64, kept_aside: u64) {
-        let mut counted = self.counted();
-        if slice.offset < counted.late_below {
-            return;
-        }
-        counted.late_below = slice.end_offset();
-        let ledger = self.context.ledger.spec(slice.batch.spec);
-        if dropped > 0 {
-            ledger.drop(Reason::Late, dropped);
-        }
-        if kept_aside > 0 {
-            ledger.drop(Reason::SideOutput, kept_aside);
-        }
+    /// Late ticks that are told of by the stored checkpoint of this instance among as many.
+    fn stored_late(&self) -> Vec<u64> {
+        let is_mine = |stored: &Checkpoint| (stored.instance, stored.instances) == (self.instance, self.instances);
+        let mine = self.context.store.checkpoints().into_iter().find(is_mine).map(|stored| stored.late);
+        let mut late = mine.unwrap_or_default();
+        late.resize(self.late.len(), 0);
+        late
+    }
+
+    fn count_late(&self, spec: SpecId) {
+        let late = self.late[spec.0 as usize];
+        let before = self.with_counted(|counted| std::mem::replace(&mut counted.late[spec.0 as usize], late));
+        let (ledger, reason) = (self.context.ledger.spec(spec), late_reason(self.context.specs.get(spec)));
+        ledger.drop(reason, late.saturating_sub(before));
+        ledger.undrop(reason, before.saturating_sub(late));
     }
 
     fn count_open(&self, spec: SpecId) {
-        let mut counted = self.counted();
         let open = self.windows[spec.0 as usize].open_ticks() as i64;
-        let before = std::mem::replace(&mut counted.open[spec.0 as usize], open);
+        let before = self.with_counted(|counted| std::mem::replace(&mut counted.open[spec.0 as usize], open));
         self.context.ledger.spec(spec).open(open - before);
     }
 
-    /// Takes back what a failed predecessor had in open windows: the replay will find it again, or without a journal
-    /// it is lost and counted.
-    fn forget_open(&self) {
-        let mut counted = self.counted();
-        for (spec, open) in self.context.specs.iter().zip(&mut counted.open) {
-            let lost = std::mem::take(open);
+    /// Takes back what a failed predecessor had in open windows and had found late since its last checkpoint: the replay
+    /// will find it again. Without a journal what was in open windows is lost and counted.
+    fn begin_count(&mut self) {
+        let journaled = self.context.journaled;
+        self.late = if journaled { self.stored_late() } else { self.with_counted(|counted| counted.late.clone()) };
+        for spec in self.context.specs.iter() {
+            self.count_late(spec.id);
+            let lost = self.with_counted(|counted| std::mem::take(&mut counted.open[spec.id.0 as usize]));
             let ledger = self.context.ledger.spec(spec.id);
             ledger.open(-lost);
-            if !self.context.journaled && lost > 0 {
+            if !journaled && lost > 0 {
                 ledger.drop(Reason::Restart, lost as u64);
             }
         }

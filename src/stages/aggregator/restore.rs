@@ -5,52 +5,100 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::Aggregator;
-use crate::model::{BarBatch, BarFlags, BarHead, Checkpoint, Envelope, SeriesId, TickSlice, TimeNs};
+use crate::model::{BarBatch, BarFlags, BarHead, Checkpoint, Envelope, Rows, SeriesId, SpecId, TickSlice, TimeNs};
 use crate::routing;
-use crate::runtime::{StageError, Start};
+use crate::runtime::{Context, Found, StageError, Start};
 use crate::spec::Spec;
-use crate::store::{BarScan, StoreError};
+use crate::store::{BarScan, Poisoned, StoreError};
 use crate::window::{bounds, state};
 
 /// A bar: head and accumulator states.
 type Bar = (BarHead, Vec<u64>);
 
+/// By shard: ticks that arrived before this are in stored bars or counted as dropped.
+struct Bounds([u64; routing::SHARDS as usize]);
+
+impl Bounds {
+    /// What the checkpoints say together. Where the number of instances has changed, a shard has several: each is true.
+    fn of(checkpoints: &[Checkpoint]) -> Self {
+        let mut bounds = [0; routing::SHARDS as usize];
+        for (shard, bound) in (0..).zip(&mut bounds) {
+            let told = |told: &&Checkpoint| routing::instance_of(shard, told.instances) == told.instance;
+            *bound = checkpoints.iter().filter(told).map(|told| told.replay_from).max().unwrap_or(0);
+        }
+        Self(bounds)
+    }
+
+    fn of_shard(&self, shard: u32) -> u64 {
+        self.0[shard as usize]
+    }
+
+    fn highest(&self) -> u64 {
+        self.0.iter().copied().max().unwrap_or(0)
+    }
+
+    /// The lowest of the shards of one instance.
+    fn lowest(&self, instance: u16, instances: u16) -> u64 {
+        let mine = (0..).zip(&self.0).filter(|(shard, _)| routing::instance_of(*shard, instances) == instance);
+        mine.map(|(_, bound)| *bound).min().unwrap_or(0)
+    }
+}
+
 impl Aggregator {
-    /// Rebuilds the open windows from the oldest checkpoint of any instance, because the series may have been shared out
-    /// differently then, to where the failed instance was or the journal ended when the process started.
+    /// Rebuilds the open windows from the checkpoints, to where the failed instance was or the journal ended when the
+    /// process started.
     pub(super) fn restore(&mut self, start: &Start) -> Result<(), StageError> {
         let checkpoints = self.context.store.checkpoints();
         let cascade_from = checkpoints.iter().map(|checkpoint| checkpoint.cascade_from).min().unwrap_or(TimeNs::MIN);
         self.restore_coarser(cascade_from).map_err(StageError::transient)?;
-        self.replayed_from =
-            checkpoints.iter().map(|checkpoint: &Checkpoint| checkpoint.replay_from).min().unwrap_or(0);
-        self.replay(start).map_err(StageError::transient)
+        self.replay(start, &Bounds::of(&checkpoints)).map_err(StageError::transient)
     }
 
-    fn replay(&mut self, start: &Start) -> Result<(), StoreError> {
+    fn replay(&mut self, start: &Start, bounds: &Bounds) -> Result<(), StoreError> {
         let to = start.handled.max(self.context.recovered_to);
         for (windows, spec) in self.windows.iter_mut().zip(self.context.specs.iter()) {
             windows.set_covered(self.context.covered(spec.id), to);
         }
-        let mut recovered = vec![0; self.windows.len()];
+        self.replayed_from = bounds.lowest(self.instance, self.instances).min(to);
+        let mut missing = to - self.replayed_from;
+        let mut replayed = vec![0; self.windows.len()];
         let mut carry = std::mem::take(&mut self.carry);
-        let store = self.context.store.clone();
+        let (store, poisoned) = (self.context.store.clone(), self.context.store.poisoned());
         store.journal_from(self.replayed_from, &mut |offset, spec, block| {
-            if offset >= to || start.skip.contains(&offset) {
+            if offset >= to {
                 return;
             }
             let batch = Arc::new(block.into_batch(self.context.specs.get(spec)));
-            let rows = routing::split(&batch, self.instances).swap_remove(self.instance as usize);
-            let slice = TickSlice { batch, rows, offset };
+            let slice = TickSlice::whole(batch, offset);
+            missing = missing.saturating_sub(slice.end_offset().min(to) - offset.max(self.replayed_from));
+            let slice = self.to_replay(slice, bounds, &poisoned);
             if !slice.is_empty() {
                 let skipped = self.apply(&slice, start.now, &mut |envelope| carry.push(envelope));
-                recovered[spec.0 as usize] += slice.len() as u64 - skipped;
+                replayed[spec.0 as usize] += slice.len() as u64 - skipped;
             }
         })?;
         self.position = self.position.max(to);
         self.carry = carry;
-        self.count_recovered(&recovered);
+        let Context { recovery, store, specs, ledger, .. } = &self.context;
+        recovery.report(self.instance, self.instances, Found { replayed, gap: missing > 0 }, store, specs, ledger);
         Ok(())
+    }
+
+    /// Of a batch of the journal, the rows of this instance that are not accounted for yet.
+    fn to_replay(&self, mut slice: TickSlice, bounds: &Bounds, poisoned: &[(SpecId, Poisoned)]) -> TickSlice {
+        slice.rows = routing::split(&slice.batch, self.instances).swap_remove(self.instance as usize);
+        let (spec, end) = (slice.batch.spec, slice.end_offset());
+        let given_up = |of: &&(SpecId, Poisoned)| of.0 == spec && of.1.offset < end && slice.offset < of.1.end();
+        let poisoned: Vec<_> = poisoned.iter().filter(given_up).map(|(_, poisoned)| *poisoned).collect();
+        if poisoned.is_empty() && slice.offset >= bounds.highest() {
+            return slice;
+        }
+        let wanted = |row: &usize| {
+            let (number, shard) = (slice.offset + *row as u64, routing::shard_of(slice.batch.series_at(*row)));
+            number >= bounds.of_shard(shard) && !poisoned.iter().any(|poisoned| poisoned.includes(number, shard))
+        };
+        let rows = Rows::Picked(slice.rows().filter(wanted).map(|row| row as u32).collect());
+        TickSlice { rows, ..slice }
     }
 
     /// Adds stored finer bars up to the coarser windows from `from` on that are open. A coarser bar that is stored but

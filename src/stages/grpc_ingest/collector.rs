@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::{Config, MAX_ROWS};
+use super::Config;
 use crate::codec::{Builders, Decoded, Malformed};
-use crate::model::{Fate, Reason, Receipt, Rows, SpecId, TickBatch, TickSlice, TimeNs};
+use crate::model::{Fate, Reason, Receipt, SpecId, TickBatch, TimeNs};
 use crate::runtime::outlet::{DownstreamGone, Sent};
 use crate::runtime::{Context, SourceContext};
 
@@ -148,7 +148,7 @@ impl Collector {
     /// Seals and sends the ticket's batch, unless somebody else has.
     async fn send(&self, ticket: Ticket) -> Result<(), DownstreamGone> {
         let turn = self.source.outlet.turn().await;
-        for batch in self.seal(ticket) {
+        if let Some(batch) = self.seal(ticket) {
             let (rows, receipt) = (batch.len() as u64, batch.receipt.clone());
             let sent = turn.send(batch).await?;
             if sent == Sent::Dropped {
@@ -162,29 +162,27 @@ impl Collector {
         Ok(())
     }
 
-    fn seal(&self, ticket: Ticket) -> Vec<TickBatch> {
+    fn seal(&self, ticket: Ticket) -> Option<TickBatch> {
         let mut building = self.building();
         let sealed = &mut building.sealed[ticket.spec.0 as usize];
         if *sealed >= ticket.batch {
-            return Vec::new();
+            return None;
         }
         *sealed = ticket.batch;
-        let batch = building.builders.take(ticket.spec);
+        let mut batch = building.builders.take(ticket.spec);
         drop(building);
         let heard = self.heard[ticket.spec.0 as usize].clone();
-        let receipt = Receipt::new(move |fate| {
+        let (producers, origins) = (self.context.producers.clone(), batch.origins.clone());
+        batch.receipt = Some(Receipt::new(move |fate| {
+            producers.settle(&origins, fate);
             heard.send_modify(|heard| {
                 heard.last = heard.last.max(ticket.batch);
                 if fate == Fate::Lost {
                     heard.lost.push(ticket.batch);
                 }
             });
-        });
-        let mut parts = cut(batch);
-        if let Some(last) = parts.last_mut() {
-            last.receipt = Some(receipt);
-        }
-        parts
+        }));
+        Some(batch)
     }
 
     fn count(&self, decoded: &Decoded) {
@@ -201,16 +199,4 @@ impl Collector {
     fn building(&self) -> MutexGuard<'_, Building> {
         self.building.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A batch as batches of at most [`MAX_ROWS`] rows.
-fn cut(batch: TickBatch) -> Vec<TickBatch> {
-    if batch.len() <= MAX_ROWS {
-        return vec![batch];
-    }
-    let rows: Vec<u32> = (0..batch.len() as u32).collect();
-    let whole = Arc::new(batch);
-    let part =
-        |rows: &[u32]| TickSlice { batch: whole.clone(), rows: Rows::Picked(rows.to_vec()), offset: 0 }.to_batch();
-    rows.chunks(MAX_ROWS).map(part).collect()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::any;
-use barline_proto::barline::{IngestAck, IngestBatch, Rejection};
+use barline_proto::barline::{Durability, IngestAck, IngestBatch, Rejection};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codec::CompressionEncoding;
@@ -14,7 +14,10 @@ use tonic_prost::ProstCodec;
 
 use super::collector::{CollectError, Collector, Ticket};
 use super::tikr::broken;
-use crate::codec::{ColumnarDecoder, Decoded};
+use crate::codec::{Builders, ColumnarDecoder, Decoded};
+use crate::model::{Fate, Origin};
+use crate::runtime::producers::{LONGEST_ID, MOST};
+use crate::runtime::{Admission, Context, Promise};
 
 /// Batches of one stream that may wait for their acknowledgement; further ones wait in the client.
 const UNACKNOWLEDGED: usize = 256;
@@ -73,18 +76,88 @@ async fn read(
             () = collector.source.stop.cancelled() => return Err(Status::unavailable("barline is stopping")),
         };
         let Some(batch) = message.map_err(broken)? else { return Ok(()) };
-        let now = collector.now();
-        let catalog = collector.context.catalog.clone();
-        let taken = collector.collect(|builders| Ok(decoder.decode(&batch, now, catalog.as_ref(), builders))).await;
-        let (decoded, ticket) = taken.map_err(|error| match error {
-            CollectError::Malformed(malformed) => Status::invalid_argument(malformed.to_string()),
-            CollectError::Closed => Status::unavailable("barline is stopping"),
-        })?;
-        let ack = ack_of(batch.batch_id, &decoded);
-        if waiting.send(Ok(Waiting { ack, ticket })).await.is_err() {
+        let waits = match admit(collector, &batch).await? {
+            Some(origin) => take(collector, &mut decoder, &batch, origin).await?,
+            None => Waiting { ack: pass_over(collector, &mut decoder, &batch), ticket: None },
+        };
+        if waiting.send(Ok(waits)).await.is_err() {
             return Ok(());
         }
     }
+}
+
+/// Who sent a batch, where the producer says so.
+type Sender = Option<Origin>;
+
+/// Asks whether a batch is to be taken; `None` where it was taken before. One that was sent before and is still on its
+/// way is waited for.
+async fn admit(collector: &Collector, batch: &IngestBatch) -> Result<Option<Sender>, Status> {
+    let (producer, number) = (batch.producer_id.as_str(), batch.batch_id);
+    if producer.is_empty() {
+        return Ok(Some(None));
+    }
+    if producer.len() > LONGEST_ID {
+        let length = producer.len();
+        return Err(Status::invalid_argument(format!("producer_id has {length} bytes, {LONGEST_ID} are allowed")));
+    }
+    loop {
+        match collector.context.producers.admit(producer, number, collector.now()) {
+            Admission::Fresh(origin) => return Ok(Some(Some(origin))),
+            Admission::Taken => return Ok(None),
+            // Where the sender is gone its fate is known, too.
+            Admission::Pending(mut fate) => drop(fate.wait_for(Option::is_some).await),
+            Admission::Forgotten { below } => {
+                return Err(Status::failed_precondition(format!(
+                    "batch_id {number} of producer {producer:?} lies below {below}, from where on is remembered what was \
+                     taken; number batches upwards, and query what is stored before sending old ones again"
+                )));
+            }
+            Admission::TooMany => {
+                return Err(Status::resource_exhausted(format!(
+                    "{MOST} producers are remembered already; a producer keeps its producer_id over connections and restarts"
+                )));
+            }
+        }
+    }
+}
+
+/// Takes the rows of a batch.
+async fn take(
+    collector: &Collector,
+    decoder: &mut ColumnarDecoder,
+    batch: &IngestBatch,
+    sender: Sender,
+) -> Result<Waiting, Status> {
+    let now = collector.now();
+    let context = &collector.context;
+    let fill = |builders: &mut Builders| {
+        let decoded = decoder.decode(batch, now, context.catalog.as_ref(), builders);
+        match decoded.spec.filter(|_| decoded.accepted > 0) {
+            Some(spec) => builders.batch(spec).origins.extend(sender.clone()),
+            // Nothing of it is on its way.
+            None => context.producers.settle(sender.as_slice(), Fate::Lost),
+        }
+        Ok(decoded)
+    };
+    let taken = collector.collect(fill).await;
+    let (decoded, ticket) = taken.map_err(|error| match error {
+        CollectError::Malformed(malformed) => Status::invalid_argument(malformed.to_string()),
+        CollectError::Closed => {
+            context.producers.settle(sender.as_slice(), Fate::Lost);
+            Status::unavailable("barline is stopping")
+        }
+    })?;
+    Ok(Waiting { ack: ack_of(batch.batch_id, &decoded, context.promise), ticket })
+}
+
+/// Counts a batch that was taken before, and learns the series it names for those that follow.
+fn pass_over(collector: &Collector, decoder: &mut ColumnarDecoder, batch: &IngestBatch) -> IngestAck {
+    let Context { catalog, ledger, promise, .. } = &collector.context;
+    let rows = batch.timestamps.len() as u64;
+    let counts = decoder.skip(batch, catalog.as_ref()).map_or(ledger.unknown(), |spec| ledger.spec(spec));
+    counts.duplicate(rows);
+    let durability = durability(*promise).into();
+    IngestAck { batch_id: batch.batch_id, duplicate: rows, durability, ..IngestAck::default() }
 }
 
 async fn acknowledge(collector: Arc<Collector>, mut durable: mpsc::Receiver<Result<Waiting, Status>>, acks: Acks) {
@@ -104,12 +177,21 @@ async fn acknowledge(collector: Arc<Collector>, mut durable: mpsc::Receiver<Resu
     }
 }
 
-fn ack_of(batch_id: u64, decoded: &Decoded) -> IngestAck {
+fn durability(promise: Promise) -> Durability {
+    match promise {
+        Promise::Accepted => Durability::Accepted,
+        Promise::Written => Durability::Written,
+        Promise::Synced => Durability::Synced,
+    }
+}
+
+fn ack_of(batch_id: u64, decoded: &Decoded, promise: Promise) -> IngestAck {
     let rejected = decoded.rejected.iter().map(|rejection| Rejection {
         reason: rejection.reason.name().to_owned(),
         rows: rejection.rows,
         example_rows: rejection.examples.clone(),
         message: rejection.message.clone(),
     });
-    IngestAck { batch_id, accepted: decoded.accepted, rejected: rejected.collect(), ..IngestAck::default() }
+    let durability = durability(promise).into();
+    IngestAck { batch_id, accepted: decoded.accepted, rejected: rejected.collect(), duplicate: 0, durability }
 }

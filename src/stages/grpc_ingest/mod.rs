@@ -76,15 +76,15 @@ impl Default for BatchConfig {
     }
 }
 
-/// The most ticks one batch may have; a message with more is cut.
-const MAX_ROWS: usize = 1 << 18;
-
 /// How often a silent connection is asked whether it is still there.
 const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// HTTP/2 windows: how much a client may send ahead of what is read, per stream and per connection.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// The most ticks a batch may be set to gather before it leaves.
+const MAX_ROWS: usize = 1 << 18;
 
 impl StageConfig for Config {
     fn facts(&self) -> Facts {

@@ -11,7 +11,7 @@ use barline::codec::admit::Interner;
 use barline::codec::block;
 use barline::model::time::SECOND;
 use barline::model::{BarBatch, Ledger, SeriesKey, TickBatch, TickSlice, TimeNs, Value};
-use barline::runtime::{BarFeed, Clock, Context, InstanceState, Meter};
+use barline::runtime::{BarFeed, Clock, Context, InstanceState, Meter, Promise};
 use barline::serve::{self, Served};
 use barline::spec::{Spec, load_texts};
 use barline::store::{BlockFacts, Durability, Memory, Store};
@@ -126,7 +126,10 @@ impl Fixture {
             feed: BarFeed::new(),
             routes: axum::Router::new(),
             journaled: true,
+            promise: Promise::Synced,
+            producers: Arc::default(),
             recovered_to: 0,
+            recovery: Arc::default(),
             chaos: None,
             specs: Arc::new(specs),
             store,

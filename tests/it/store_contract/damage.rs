@@ -52,9 +52,9 @@ fn corrupt_values_are_put_aside_and_counted_and_the_rest_is_served() {
             }
             assert_eq!(store.usage().quarantined, [(Kind::Series, 1), (Kind::Block, 1), (Kind::Bar, 2)]);
             let meta = |record: &str| kv.get("meta", record.as_bytes()).unwrap().unwrap();
-            let mut bytes = meta("checkpoint/0").to_vec();
+            let mut bytes = meta("checkpoint/2/0").to_vec();
             bytes[3] ^= 1;
-            let (space, record) = ("meta".into(), Bytes::from_static(b"checkpoint/0"));
+            let (space, record) = ("meta".into(), Bytes::from_static(b"checkpoint/2/0"));
             kv.commit(vec![Op::Put { space, key: record, value: bytes.into() }], Durability::Process).unwrap();
         }
         let store = side.store();
@@ -107,10 +107,10 @@ fn a_newer_format_is_refused() {
         drop(side.store());
         let kv = side.open();
         let key = Bytes::from_static(b"format");
-        let newer = barline::store::value::frame(&key, &2u32.to_be_bytes());
+        let newer = barline::store::value::frame(&key, &3u32.to_be_bytes());
         kv.commit(vec![Op::Put { space: "meta".into(), key, value: newer }], Durability::Process).unwrap();
         let error = Store::open(kv, &specs(), keep).err().unwrap();
-        assert_eq!(error.to_string(), "the data is of format 2, this version reads up to 1; use a newer barline");
+        assert_eq!(error.to_string(), "the data is of format 3, this version reads up to 2; use a newer barline");
     });
 }
 

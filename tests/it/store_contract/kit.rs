@@ -156,5 +156,5 @@ pub fn put(space: &str, key: &'static [u8], value: &'static [u8]) -> Op {
 
 /// A checkpoint of one of two instances.
 pub fn checkpoint(instance: u16, replay_from: u64) -> Checkpoint {
-    Checkpoint { instance, instances: 2, replay_from, cascade_from: TimeNs::MAX }
+    Checkpoint { instance, instances: 2, replay_from, cascade_from: TimeNs::MAX, late: vec![3, 0] }
 }
