@@ -76,7 +76,8 @@ pub fn audit(record: &Record, stored: &[Key]) -> Found {
     let found = Found { stored: stored.len() as u64, ..Found::default() };
     let mut audit = Audit { plan: &record.plan, atomic, expected: Vec::new(), batches: Vec::new(), found };
     // No tick is further behind its place in the stream, so none that is stored was made after this place.
-    let behind = record.plan.profile.late.map_or(0, |l| l.by.0).max(record.plan.profile.disorder.map_or(0, |d| d.up_to.0));
+    let behind =
+        record.plan.profile.late.map_or(0, |l| l.by.0).max(record.plan.profile.disorder.map_or(0, |d| d.up_to.0));
     let horizon = stored.iter().map(|key| key.timestamp).max().unwrap_or(Nanos::MIN).saturating_add(behind);
     for (connection, known) in record.connections.iter().enumerate() {
         audit.regenerate(connection, known, horizon);

@@ -77,7 +77,9 @@ impl Connection {
             let producer = self.produce(feed, sender, in_flight.clone())?;
             let sent = match self.seed.plan.profile.protocol {
                 Protocol::Tikr => tikr::send(&self, channel.clone(), frames).await.map(Some),
-                Protocol::Barline => native::send(&mut self, channel.clone(), frames, in_flight.clone()).await.map(|()| None),
+                Protocol::Barline => {
+                    native::send(&mut self, channel.clone(), frames, in_flight.clone()).await.map(|()| None)
+                }
             };
             let produced = tokio::task::spawn_blocking(move || producer.join()).await;
             (feed, self.tally.sent_at) =

@@ -38,7 +38,7 @@ mod pick;
 pub mod plan;
 pub mod profile;
 mod progress;
-mod record;
+pub mod record;
 pub mod report;
 pub mod run;
 pub mod show;

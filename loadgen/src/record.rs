@@ -205,7 +205,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("record");
         for name in ["market", "network", "asic", "host"] {
-            let overrides = ["connections=2", "late={fraction: 0.1, by: 1500ms}", "burst={every: 1s, factor: 2.5}", "rate=1.5M"];
+            let overrides =
+                ["connections=2", "late={fraction: 0.1, by: 1500ms}", "burst={every: 1s, factor: 2.5}", "rate=1.5M"];
             let profile = Profile::load(name, &overrides.map(str::to_owned)).unwrap();
             let plan = Plan::new(profile, Limit::Ticks(1_000), 1_700_000_000 * SECOND + 5).unwrap();
             let recorder = Recorder::create(&file, &plan).unwrap();

@@ -141,11 +141,7 @@ impl Verdict {
     ///
     /// # Errors
     /// A call that failed.
-    pub async fn of(
-        client: &mut BarlineClient<Channel>,
-        record: &Record,
-        patience: Duration,
-    ) -> Result<Self, String> {
+    pub async fn of(client: &mut BarlineClient<Channel>, record: &Record, patience: Duration) -> Result<Self, String> {
         let (_, ledger) = settled(client, &record.plan.profile.spec, patience).await?;
         let stored = Stored::read(client, &record.plan).await?;
         let ticks = audit::audit(record, &stored.ticks);

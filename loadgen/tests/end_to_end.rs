@@ -117,7 +117,8 @@ fn a_ledger_that_does_not_come_to_rest_fails_and_says_so() {
 #[test]
 fn a_broken_stream_and_an_absent_server_exit_with_3() {
     for protocol in ["tikr.v1", "barline.v1"] {
-        let broken = against(Fault::Breaks, &format!("--rate max --ticks 10k --reconnect-for 0s --protocol {protocol}"));
+        let broken =
+            against(Fault::Breaks, &format!("--rate max --ticks 10k --reconnect-for 0s --protocol {protocol}"));
         assert_eq!(broken.status.code(), Some(3));
         let text = String::from_utf8_lossy(&broken.stderr);
         assert!(text.contains("the fake breaks") && !text.contains("gave up"), "{text}");
