@@ -188,8 +188,11 @@ impl Story {
 
     /// Ends the loads and holds what there is against what they know; gives the ledger at rest.
     fn end(&mut self, server: &mut Server, subscriber: &Subscriber) -> Vec<SpecLedger> {
-        for load in std::mem::take(&mut self.loads) {
-            let (spec, verdict) = (load.spec, load.end(self.grpc, &self.runtime));
+        for load in &mut self.loads {
+            load.end(&self.runtime);
+        }
+        for load in &self.loads {
+            let (spec, verdict) = (load.spec, load.check(self.grpc, &self.runtime));
             let text = format!("{}{spec}: {}", self.place(), verdict.text());
             println!("{text}");
             assert!(verdict.ok, "{text}\n{}", verdict.problems());

@@ -71,12 +71,16 @@ impl Load {
         Record::read(&self.record).map_or(0, |record| record.connections.iter().map(|known| known.taken).sum())
     }
 
-    /// Stops sending, waits for what is still to be acknowledged, and holds what the server has against the record.
-    pub fn end(self, server: SocketAddr, runtime: &Runtime) -> Verdict {
+    /// Stops sending and waits for what is still to be acknowledged.
+    pub fn end(&mut self, runtime: &Runtime) {
         self.stop.store(true, Relaxed);
-        let report = runtime.block_on(self.run).unwrap().unwrap();
+        let report = runtime.block_on(&mut self.run).unwrap().unwrap();
         print!("{}", report.table());
         assert_eq!(report.ticks.unaccounted, 0, "{}", report.table());
+    }
+
+    /// Holds what the server has against the record.
+    pub fn check(&self, server: SocketAddr, runtime: &Runtime) -> Verdict {
         runtime.block_on(run::check(&self.record, &format!("http://{server}"), PATIENCE)).unwrap()
     }
 }
