@@ -72,7 +72,7 @@ fn sigkill_at_any_instant_loses_nothing_that_was_acknowledged_and_shows_nothing_
         server = story.start();
         story.look(&server);
     }
-    let said = story.end(&mut server, &subscriber);
+    let said = story.end(&server, &subscriber);
     server.signal("TERM");
     assert!(server.wait().success(), "{}{}", story.place(), server.output());
     let server = story.start();
@@ -187,7 +187,7 @@ impl Story {
     }
 
     /// Ends the loads and holds what there is against what they know; gives the ledger at rest.
-    fn end(&mut self, server: &mut Server, subscriber: &Subscriber) -> Vec<SpecLedger> {
+    fn end(&mut self, server: &Server, subscriber: &Subscriber) -> Vec<SpecLedger> {
         for load in &mut self.loads {
             load.end(&self.runtime);
         }
@@ -204,7 +204,12 @@ impl Story {
             let bars = self.runtime.block_on(sightings::stored(server, spec));
             self.sightings.expect_shown(&bars);
         }
-        server.until("the subscriber was shown every stored bar", |_| self.sightings.unshown().is_empty());
+        let since = Instant::now();
+        while let [first, rest @ ..] = &self.sightings.unshown()[..] {
+            let patience = since.elapsed() < Duration::from_secs(20);
+            assert!(patience, "{}{} bars were never shown live, one is {first}", self.place(), rest.len() + 1);
+            std::thread::sleep(Duration::from_millis(20));
+        }
         assert_eq!(subscriber.missed(), 0, "{}batches of bars the subscriber was not shown", self.place());
         self.check_sightings();
         self.ledger(server, |ledger| ledger.open == 0 && ledger.in_flight == 0)
