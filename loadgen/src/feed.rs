@@ -213,8 +213,11 @@ mod tests {
         assert!(messages[2].len() < messages[1].len() * 6 / 10);
     }
 
-    /// Spec, and its ticks with their series by name: what a batch means, however its series are numbered.
-    fn meaning(frames: &[Frame]) -> Vec<(u64, String, Vec<(i64, u32, String)>)> {
+    /// What a batch means, however its series are numbered: its id, its spec, and the times, sequences and series of
+    /// its ticks.
+    type Meaning = (u64, String, Vec<(i64, u32, String)>);
+
+    fn meaning(frames: &[Frame]) -> Vec<Meaning> {
         let mut dictionaries: HashMap<String, Vec<String>> = HashMap::new();
         let one = |frame: &Frame| {
             let batch = IngestBatch::decode(frame.bytes()).unwrap();

@@ -12,45 +12,20 @@ use barline_proto::{
     barline::{
         Bar, BarChunk, DimensionValues, GetLedgerRequest, GetTopologyRequest, IngestAck, IngestBatch, Ledger,
         ListDimensionValuesRequest, ListSeriesRequest, QueryBarsRequest, QueryTicksRequest, Rejection, SeriesChunk,
-        SpecLedger, SubscribeBarsRequest, TickChunk, Topology,
-        barline_server::{Barline, BarlineServer},
-        value::Kind,
+        SpecLedger, SubscribeBarsRequest, TickChunk, Topology, barline_server::Barline, value::Kind,
     },
     tikr::{
         BarData, BarQuery, Empty, IngestRequest, IngestResponse, SeriesList, ServerInfo, TickData, TickQuery,
-        tikr_server::{Tikr, TikrServer},
+        tikr_server::Tikr,
     },
 };
+pub use fault::Fault;
 use store::{SPEC, State, bar, tick};
-use tokio::{net::TcpListener, runtime, sync::mpsc};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tokio::{runtime, sync::mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
 
-/// What the server gets wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Nothing.
-    None,
-    /// One bar's volume is one too high.
-    WrongBar,
-    /// One bar is missing.
-    MissingBar,
-    /// One tick never leaves its open window, says the ledger.
-    Restless,
-    /// Every stream breaks after the first message.
-    Breaks,
-    /// Now and then a stream breaks: before a message is taken, or after, unacknowledged.
-    Cuts,
-    /// The whole server is gone for a moment, again and again.
-    Restarts,
-    /// One acknowledged batch is not taken.
-    Forgets,
-    /// One batch is taken in part, and the stream breaks; then the server is gone.
-    Tears,
-    /// Batches sent again are taken again.
-    TakesTwice,
-}
-
+mod fault;
 mod store;
 
 /// A running server.
@@ -65,10 +40,6 @@ struct Service {
     state: Arc<Mutex<State>>,
     fault: Fault,
 }
-
-/// With [`Fault::Restarts`]: messages that are taken between two restarts, and how many restarts there are.
-const LIFE: u64 = 5;
-const LIVES: u64 = 6;
 
 impl Fake {
     /// Starts a server on a free port, on a thread of its own that ends with the test.
@@ -104,37 +75,6 @@ impl Fake {
 impl Service {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
-    }
-
-    /// Serves, until the moment for a restart has come.
-    async fn live(&self, listener: std::net::TcpListener, life: u64) {
-        listener.set_nonblocking(true).unwrap();
-        let listener = TcpListener::from_std(listener).unwrap();
-        let tikr = TikrServer::new(self.clone()).max_decoding_message_size(16 << 20);
-        let router = Server::builder().add_service(tikr).add_service(BarlineServer::new(self.clone()));
-        let over = async {
-            while self.fault != Fault::Restarts || life > LIVES || self.state().messages < life * LIFE {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::select! {
-            served = router.serve_with_incoming(TcpListenerStream::new(listener)) => served.unwrap(),
-            () = over => {}
-        }
-    }
-
-    /// Counts a message; whether the stream breaks now, and whether the message is taken before it does.
-    fn cut(&self) -> Option<bool> {
-        let mut state = self.state();
-        state.messages += 1;
-        let message = state.messages;
-        match self.fault {
-            Fault::Cuts if message.is_multiple_of(7) => Some(message.is_multiple_of(2)),
-            Fault::TakesTwice if message == 3 => Some(true),
-            Fault::Tears if message >= 3 => Some(message == 3),
-            Fault::Breaks => Some(true),
-            _ => None,
-        }
     }
 
     /// Takes one batch of the columnar wire.
