@@ -8,6 +8,8 @@ use super::{SeriesId, SpecId, TimeNs};
 pub struct BarBatch {
     /// The spec.
     pub spec: SpecId,
+    /// Where the first bar stands among all bars ever stored, the others following; 0 before the writer.
+    pub position: u64,
     /// One header per bar.
     pub heads: Vec<BarHead>,
     /// The accumulator states of all bars, back to back; see [`BarBatch::state`].
@@ -75,6 +77,11 @@ impl BarBatch {
     /// How many bars.
     pub fn len(&self) -> usize {
         self.heads.len()
+    }
+
+    /// The position after the last bar.
+    pub fn next_position(&self) -> u64 {
+        self.position + self.heads.len() as u64
     }
 
     /// Whether there is none.

@@ -45,8 +45,10 @@ impl Barline for BarlineService {
         &self,
         request: Request<SubscribeBarsRequest>,
     ) -> Result<Response<Reply<BarChunk>>, Status> {
-        let filter = filter(&self.0, request.into_inner())?;
-        Ok(Response::new(Box::pin(live::subscribe(&self.0, filter))))
+        let request = request.into_inner();
+        let position = request.position;
+        let filter = filter(&self.0, request)?;
+        Ok(Response::new(Box::pin(live::subscribe(&self.0, filter, position))))
     }
 
     async fn query_bars(&self, request: Request<QueryBarsRequest>) -> Result<Response<Reply<BarChunk>>, Status> {

@@ -11,11 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Deserialize;
 
 use crate::codec::block;
+use crate::model::time::MINUTE;
 use crate::model::{BarBatch, BarFlags, BarHead, Checkpoint, Envelope, SeriesId, Signal, SpecId, TickSlice, TimeNs};
 use crate::runtime::{Built, Context, Output, Stage, StageError, StageFactory};
 use crate::spec::Spec;
-use crate::store::{BlockFacts, Durability, StoreBatch};
-use crate::topology::{Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
+use crate::spec::units::{ByteSize, DurationText};
+use crate::store::{BlockFacts, Durability, Keep, StoreBatch};
+use crate::topology::{Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
 use crate::window::state;
 
 /// The kind's row in the topology's table.
@@ -30,25 +32,51 @@ pub const KIND: Kind = Kind {
     parse: parse_config::<Config>,
 };
 
-/// The stage's `config`: nothing to set.
+/// The stage's `config`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {}
-
-impl StageConfig for Config {}
-
-/// Makes the stage.
-pub fn build(context: &Context, _plan: &Plan, _stage: &StagePlan) -> Result<Built, StageError> {
-    let context = context.clone();
-    Ok(Built::Worker(Box::new(move || factory(context.clone()))))
+pub struct Config {
+    /// What is kept for those who follow the bars and fall behind.
+    pub outbox: OutboxConfig,
 }
 
-fn factory(context: Context) -> StageFactory {
+/// What is kept for those who follow the bars and fall behind: names of bars, and the revisions that later ones replaced.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutboxConfig {
+    /// How long.
+    pub keep: DurationText,
+    /// How much at most.
+    pub budget: ByteSize,
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        Self { keep: DurationText(10 * MINUTE), budget: ByteSize(256 << 20) }
+    }
+}
+
+impl StageConfig for Config {
+    fn facts(&self) -> Facts {
+        Facts { disk: self.outbox.budget.0, ..Facts::default() }
+    }
+}
+
+/// Makes the stage.
+pub fn build(context: &Context, _plan: &Plan, stage: &StagePlan) -> Result<Built, StageError> {
+    let config: Arc<Config> = super::config_of(stage)?;
+    let keep = Keep { time: config.outbox.keep.0, bytes: config.outbox.budget.0 };
+    let context = context.clone();
+    Ok(Built::Worker(Box::new(move || factory(context.clone(), keep))))
+}
+
+fn factory(context: Context, keep: Keep) -> StageFactory {
     let last = Arc::new(Mutex::new(None));
     Box::new(move |_| {
         let frontiers = context.specs.iter().map(|spec| Frontier::load(&context, spec)).collect();
         Ok(Box::new(StorageWriter {
             context: context.clone(),
+            keep,
             frontiers,
             reported: BTreeSet::new(),
             last: last.clone(),
@@ -58,6 +86,7 @@ fn factory(context: Context) -> StageFactory {
 
 struct StorageWriter {
     context: Context,
+    keep: Keep,
     /// By spec.
     frontiers: Vec<Frontier>,
     /// Aggregator instances that have given a checkpoint.
@@ -66,6 +95,9 @@ struct StorageWriter {
     /// between commit and sending is recognised by it and not merged twice.
     last: Arc<Mutex<Option<Stored>>>,
 }
+
+/// A bar: head and accumulator states.
+type Bar = (BarHead, Vec<u64>);
 
 /// A committed batch and the whole bars it led to.
 #[derive(Clone)]
@@ -91,7 +123,7 @@ impl Stage for StorageWriter {
             Envelope::Bars(bars) => {
                 let bars = match self.already_stored(&bars) {
                     Some(stored) => stored,
-                    None => self.store(bars)?,
+                    None => self.store(bars, now)?,
                 };
                 self.context.feed.publish(&bars);
                 out.emit(Envelope::Bars(bars));
@@ -106,9 +138,9 @@ impl Stage for StorageWriter {
 
 impl StorageWriter {
     /// Merges and commits; nothing is remembered unless the commit succeeds, so a failed call can be repeated.
-    fn store(&mut self, input: Arc<BarBatch>) -> Result<Arc<BarBatch>, StageError> {
+    fn store(&mut self, input: Arc<BarBatch>, now: TimeNs) -> Result<Arc<BarBatch>, StageError> {
         let spec = self.context.specs.get(input.spec).clone();
-        let bars = self.merged(&spec, &input)?;
+        let (mut bars, replaced) = self.merged(&spec, &input)?;
         let mut batch = self.context.store.batch();
         let new_series = self.context.add_new_series(&mut batch).map_err(super::store_failed)?;
         for head in &bars.heads {
@@ -119,7 +151,9 @@ impl StorageWriter {
         if self.context.journaled {
             batch.put_in_bars(input.spec, counts.in_bars() + ticks);
         }
+        bars.position = batch.put_outbox(&bars, &replaced, now, self.keep);
         commit(batch)?;
+        self.context.store.trim_outbox(now, self.keep).map_err(super::store_failed)?;
         self.context.mark_persisted(&new_series);
         let frontier = &mut self.frontiers[input.spec.0 as usize];
         for head in &bars.heads {
@@ -131,11 +165,12 @@ impl StorageWriter {
         Ok(bars)
     }
 
-    /// The whole bars that `input` leads to, each once.
-    fn merged(&self, spec: &Spec, input: &BarBatch) -> Result<BarBatch, StageError> {
+    /// The whole bars that `input` leads to, each once, and the stored ones they replace.
+    fn merged(&self, spec: &Spec, input: &BarBatch) -> Result<(BarBatch, Vec<Bar>), StageError> {
         let frontier = &self.frontiers[input.spec.0 as usize];
         let mut at: HashMap<(u8, SeriesId, TimeNs), usize> = HashMap::with_capacity(input.len());
-        let mut bars: Vec<(BarHead, Vec<u64>)> = Vec::with_capacity(input.len());
+        let mut bars: Vec<Bar> = Vec::with_capacity(input.len());
+        let mut replaced = Vec::new();
         for head in &input.heads {
             let state = input.state(head);
             match at.entry((head.granularity, head.series, head.start)) {
@@ -144,6 +179,7 @@ impl StorageWriter {
                     entry.insert(bars.len());
                     bars.push(match self.stored(frontier, input.spec, head)? {
                         Some(mut bar) => {
+                            replaced.push(bar.clone());
                             bar.0.revision += 1;
                             add(spec, &mut bar, head, state);
                             bar
@@ -158,15 +194,10 @@ impl StorageWriter {
             head.flags.set(BarFlags::WHOLE, false);
             whole.push(head, &state);
         }
-        Ok(whole)
+        Ok((whole, replaced))
     }
 
-    fn stored(
-        &self,
-        frontier: &Frontier,
-        spec: SpecId,
-        head: &BarHead,
-    ) -> Result<Option<(BarHead, Vec<u64>)>, StageError> {
+    fn stored(&self, frontier: &Frontier, spec: SpecId, head: &BarHead) -> Result<Option<Bar>, StageError> {
         if frontier.is_new(head) {
             return Ok(None);
         }
@@ -208,7 +239,7 @@ impl StorageWriter {
 }
 
 /// Adds what was gathered to a bar, or puts a whole bar in its place.
-fn add(spec: &Spec, bar: &mut (BarHead, Vec<u64>), head: &BarHead, state: &[u64]) {
+fn add(spec: &Spec, bar: &mut Bar, head: &BarHead, state: &[u64]) {
     if head.flags.contains(BarFlags::WHOLE) {
         *bar = (BarHead { revision: bar.0.revision, ..*head }, state.to_vec());
     } else {

@@ -18,6 +18,8 @@ pub struct StoreBatch {
     checkpoints: Vec<Checkpoint>,
     /// Numbers of instances whose checkpoints are forgotten.
     forgotten: Vec<u16>,
+    /// Where the outbox ends with this batch.
+    pub(super) outbox_end: u64,
     /// Why it cannot be committed.
     error: Option<StoreError>,
 }
@@ -49,6 +51,7 @@ impl StoreBatch {
             newest: Vec::new(),
             checkpoints: Vec::new(),
             forgotten: Vec::new(),
+            outbox_end: 0,
             error: None,
         }
     }
@@ -153,6 +156,7 @@ impl StoreBatch {
         }
         inner.kv.commit(ops, durability)?;
         inner.journal_end.fetch_max(end, Relaxed);
+        inner.outbox.advance(self.outbox_end);
         for (spec, granularity, start) in self.newest {
             self.store.spec(spec).bars[granularity as usize].newest.fetch_max(start, Relaxed);
         }

@@ -4,7 +4,8 @@
 //! nothing, and come out by scans. Read in this order: [`kv`] (the port) with its two sides [`fjall`] and
 //! [`memory`]; [`value`], [`keys`] and [`bar_bytes`] (bytes); [`partition`] (data that ages is cut by time, so that it can
 //! be dropped whole); [`types`] (questions and answers); [`open`], [`batch`], [`bars`], [`ticks`] and
-//! [`reap`] (the doing); [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what is put aside); `producers` (whose batches are in the journal).
+//! [`reap`] (the doing); [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what is put aside); `producers` (whose batches are in the journal) and
+//! [`outbox`] (the bars in the order they were stored).
 
 pub mod bar_bytes;
 pub mod bars;
@@ -17,6 +18,7 @@ pub mod ledger;
 pub mod memory;
 pub mod meta;
 pub mod open;
+pub mod outbox;
 pub mod partition;
 mod producers;
 pub mod quarantine;
@@ -31,6 +33,7 @@ pub use kv::{Durability, Kv, KvError, Op};
 pub use ledger::{Counted, Journaled, Poisoned};
 pub use memory::{Fault, FaultPlan, Memory};
 pub use open::{Convert, Store};
+pub use outbox::{Commit, Keep, OutboxError, Stretch};
 pub use quarantine::Kind;
 pub use types::{
     BarScan, BlockFacts, Budget, Cutoff, DropReason, Dropped, Family, Reaped, SpecUsage, StoreError, TickScan, Usage,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::keys::{self, PartitionName};
 use super::meta::{self, SpecRecord};
+use super::outbox::Outbox;
 use super::partition::{Partitions, period_of};
 use super::quarantine::{Kind, Quarantine};
 use super::types::Family;
@@ -33,6 +34,7 @@ pub(super) struct Inner {
     pub specs: Vec<SpecStore>,
     pub orphans: Vec<Orphan>,
     pub quarantine: Quarantine,
+    pub outbox: Outbox,
     pub journal_end: AtomicU64,
     /// By the number of instances and the instance.
     pub checkpoints: Mutex<BTreeMap<(u16, u16), Checkpoint>>,
@@ -91,6 +93,7 @@ impl Store {
             journal_end: AtomicU64::new(find_journal_end(&*kv)?),
             checkpoints: Mutex::new(load_checkpoints(&*kv, &quarantine)?),
             poisoned: Mutex::default(),
+            outbox: Outbox::open(&*kv)?,
             quarantine,
             limit_ticks: AtomicU64::new(FIRST_LIMIT),
             limit_bars: AtomicU64::new(FIRST_LIMIT),

@@ -24,11 +24,14 @@ pub enum Kind {
     Meta,
     /// What is remembered of a producer: a batch of it that is sent again counts again.
     Producer,
+    /// An entry of the outbox: followers are not shown its bars.
+    Outbox,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Series, Self::Block, Self::Side, Self::Bar, Self::Meta, Self::Producer];
+    pub const ALL: [Self; 7] =
+        [Self::Series, Self::Block, Self::Side, Self::Bar, Self::Meta, Self::Producer, Self::Outbox];
 
     /// The kind's name in metrics and logs.
     pub fn name(self) -> &'static str {
@@ -39,6 +42,7 @@ impl Kind {
             Self::Bar => "bar",
             Self::Meta => "meta",
             Self::Producer => "producer",
+            Self::Outbox => "outbox",
         }
     }
 }

@@ -3,6 +3,7 @@
 mod ageing;
 mod damage;
 mod kit;
+mod outbox;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

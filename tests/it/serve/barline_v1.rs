@@ -1,9 +1,8 @@
 //! `barline.v1`: matches, limits, live bars, ledger, topology.
 
-use std::sync::Arc;
 
 use barline::model::time::SECOND;
-use barline::model::{BarBatch, Reason};
+use barline::model::Reason;
 use barline_proto::barline::value::Kind;
 use barline_proto::barline::{
     Bar, GetLedgerRequest, GetTopologyRequest, ListDimensionValuesRequest, ListSeriesRequest, Match, QueryBarsRequest,
@@ -173,18 +172,65 @@ async fn live_bars_are_filtered_and_end_with_unavailable_when_the_server_stops()
 }
 
 #[tokio::test]
-async fn a_subscriber_that_is_too_slow_is_told_how_many_batches_it_missed() {
-    let fixture = Fixture::empty().await;
-    let mut live = fixture.barline().await.subscribe_bars(SubscribeBarsRequest::default()).await.unwrap().into_inner();
-    fixture.put("market", &[trade(&A, START, 1, 1)], false);
+async fn a_subscriber_that_is_slow_misses_nothing_as_long_as_it_is_kept() {
+    for kept in [u64::MAX, 0] {
+        let mut fixture = Fixture::empty().await;
+        fixture.keep.bytes = kept;
+        let mut client = fixture.barline().await;
+        let mut live = client.subscribe_bars(SubscribeBarsRequest::default()).await.unwrap().into_inner();
+        let put = |second| fixture.put("market", &[trade(&A, START + second * SECOND, 1, 1)], false);
+        put(0);
+        let first = live.message().await.unwrap().unwrap();
+        assert_eq!((first.bars.len(), first.missed), (1, 0));
+        // Nobody takes anything while these are stored.
+        (1..=300).for_each(put);
+        let (mut starts, mut missed) = (vec![first.bars[0].start_ns], 0);
+        while starts.last() != Some(&(START + 300 * SECOND)) {
+            let chunk = live.message().await.unwrap().unwrap();
+            starts.extend(chunk.bars.iter().map(|bar| bar.start_ns));
+            missed += chunk.missed;
+        }
+        assert!(starts.is_sorted());
+        if kept == 0 {
+            assert!(missed > 0 && starts.len() < 301, "{missed} missed, {} seen", starts.len());
+        } else {
+            assert_eq!((missed, starts.len()), (0, 301));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_goes_on_where_it_was_and_is_told_when_that_is_not_kept() {
+    let mut fixture = Fixture::empty().await;
+    fixture.keep.bytes = 2_000;
+    let subscribe = |position| SubscribeBarsRequest { position, ..SubscribeBarsRequest::default() };
+    let mut client = fixture.barline().await;
+    let mut live = client.subscribe_bars(subscribe(None)).await.unwrap().into_inner();
+    let ticks: Vec<_> = (0..10).map(|second| trade(&A, START + second * SECOND, 1, 1)).collect();
+    fixture.put("market", &ticks, false);
     let first = live.message().await.unwrap().unwrap();
-    assert_eq!((first.bars.len(), first.missed), (1, 0));
-    // Nobody takes anything while these are published.
-    let empty = Arc::new(BarBatch::new(fixture.served.context.specs.by_name("market").unwrap().id));
-    (0..300).for_each(|_| fixture.served.context.feed.publish(&empty));
-    fixture.put("market", &[trade(&A, START + SECOND, 1, 1)], false);
-    let chunk = live.message().await.unwrap().unwrap();
-    assert_eq!((chunk.bars.len(), chunk.missed), (1, 45));
+    drop(live);
+    // Nine of the ten are shown again to who asks for that, all of what came later, and nothing twice.
+    fixture.put("market", &[trade(&A, START + 10 * SECOND, 1, 1)], false);
+    let ten_back = first.next_position - 10;
+    for (position, expected) in [(first.next_position, vec![10]), (ten_back + 1, (1..11).collect())] {
+        let mut live = client.subscribe_bars(subscribe(Some(position))).await.unwrap().into_inner();
+        let (mut seen, mut next) = (Vec::new(), 0);
+        while seen.last() != Some(&10) {
+            let chunk = live.message().await.unwrap().unwrap();
+            assert!(chunk.next_position > next && chunk.missed == 0);
+            seen.extend(chunk.bars.iter().map(|bar| (bar.start_ns - START) / SECOND));
+            next = chunk.next_position;
+        }
+        assert_eq!(seen, expected);
+    }
+    (11..400).for_each(|second| fixture.put("market", &[trade(&A, START + second * SECOND, 1, 1)], false));
+    for position in [first.next_position, u64::MAX] {
+        let mut live = client.subscribe_bars(subscribe(Some(position))).await.unwrap().into_inner();
+        let status = live.message().await.unwrap_err();
+        assert_eq!(status.code(), Code::OutOfRange);
+        assert!(status.message().contains(&format!("position {position} is not kept: positions")), "{status}");
+    }
 }
 
 #[tokio::test]

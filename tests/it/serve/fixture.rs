@@ -14,7 +14,7 @@ use barline::model::{BarBatch, Ledger, SeriesKey, TickBatch, TickSlice, TimeNs, 
 use barline::runtime::{BarFeed, Clock, Context, InstanceState, Meter, Promise};
 use barline::serve::{self, Served};
 use barline::spec::{Spec, load_texts};
-use barline::store::{BlockFacts, Durability, Memory, Store};
+use barline::store::{BlockFacts, Durability, Keep, Memory, Store};
 use barline::topology::{
     Budget, Facts, Flow, Kind, MailboxPlan, Plan, Role, StageConfig, StagePlan, WhenFull, parse_config,
 };
@@ -57,6 +57,8 @@ pub struct Fixture {
     pub served: Arc<Served>,
     pub grpc: SocketAddr,
     pub http: SocketAddr,
+    /// What is kept for subscribers that fall behind.
+    pub keep: Keep,
 }
 
 /// One tick: series, time, sequence, and the spec's fields in their order.
@@ -139,8 +141,9 @@ impl Fixture {
         let served = Served::new(context, Arc::new(plan()), meters, START);
         served.meters().iter().for_each(|meter| meter.set_state(InstanceState::Running));
         let (grpc, http) = (bind().await, bind().await);
+        let keep = Keep { time: TimeNs::MAX, bytes: u64::MAX };
         let fixture =
-            Self { grpc: grpc.local_addr().unwrap(), http: http.local_addr().unwrap(), served: served.clone() };
+            Self { grpc: grpc.local_addr().unwrap(), http: http.local_addr().unwrap(), served: served.clone(), keep };
         let routes = tonic::service::Routes::from(serve::grpc(served.clone()));
         let server = tonic::transport::Server::builder().add_routes(routes);
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(grpc)));
@@ -172,7 +175,11 @@ impl Fixture {
             windows.apply(&TickSlice::whole(batch, facts.offset), START, &mut bars);
             windows.close_all(context.clock.now(), &mut bars);
             bars.heads.iter().for_each(|head| commit.put_bar(spec.id, head, bars.state(head)));
+            bars.position = commit.put_outbox(&bars, &[], context.clock.now(), self.keep);
+            commit.commit(Durability::Synced).unwrap();
+            context.store.trim_outbox(context.clock.now(), self.keep).unwrap();
             context.feed.publish(&Arc::new(bars));
+            return;
         }
         commit.commit(Durability::Synced).unwrap();
     }
