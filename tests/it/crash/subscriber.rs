@@ -30,7 +30,8 @@ impl Subscriber {
         runtime.spawn({
             let state = state.clone();
             async move {
-                let mut position = None;
+                // The data are new: everything that will ever be stored lies behind their beginning.
+                let mut position = 0;
                 loop {
                     // Every end is the server's: it was killed, or says that it stops.
                     let _ = state.subscribe(&mut position).await;
@@ -53,16 +54,16 @@ impl Subscriber {
 }
 
 impl State {
-    async fn subscribe(&self, position: &mut Option<u64>) -> Result<(), Status> {
+    async fn subscribe(&self, position: &mut u64) -> Result<(), Status> {
         let client = BarlineClient::connect(format!("http://{}", self.server)).await;
         let mut client = client.map_err(|e| Status::unavailable(e.to_string()))?;
-        let request = SubscribeBarsRequest { position: *position, ..SubscribeBarsRequest::default() };
+        let request = SubscribeBarsRequest { position: Some(*position), ..SubscribeBarsRequest::default() };
         let mut chunks = client.subscribe_bars(request).await?.into_inner();
         self.connected.store(true, Relaxed);
         while let Some(chunk) = chunks.message().await? {
             self.missed.fetch_add(chunk.missed, Relaxed);
             let place = format!("live before position {}", chunk.next_position);
-            *position = Some(chunk.next_position);
+            *position = chunk.next_position;
             for bar in chunk.bars {
                 self.sightings.show(bar, &place);
             }

@@ -1,8 +1,7 @@
 //! `barline.v1`: matches, limits, live bars, ledger, topology.
 
-
-use barline::model::time::SECOND;
 use barline::model::Reason;
+use barline::model::time::SECOND;
 use barline_proto::barline::value::Kind;
 use barline_proto::barline::{
     Bar, GetLedgerRequest, GetTopologyRequest, ListDimensionValuesRequest, ListSeriesRequest, Match, QueryBarsRequest,
