@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::heal::heal;
 use super::keys::{self, PartitionName};
 use super::meta::{self, SpecRecord};
 use super::outbox::Outbox;
@@ -42,6 +43,10 @@ pub(super) struct Inner {
     /// Bytes at which a partition is cut short.
     pub limit_ticks: AtomicU64,
     pub limit_bars: AtomicU64,
+    /// Held from reading stored bars to writing them back.
+    pub bars_alone: Mutex<()>,
+    /// Whether bars were written by somebody else than the pipeline's writer.
+    pub backfilled: AtomicBool,
     /// Commits hold it shared from placing to writing, the reaper alone while it drops.
     pub gate: RwLock<()>,
 }
@@ -49,6 +54,7 @@ pub(super) struct Inner {
 /// What belongs to one configured spec.
 pub(super) struct SpecStore {
     pub spec: Arc<Spec>,
+    pub record: SpecRecord,
     pub layouts: Vec<Vec<Accumulator>>,
     pub layout: usize,
     pub ticks: Mutex<Partitions>,
@@ -76,6 +82,7 @@ impl Store {
     /// # Errors
     /// The port fails, the data is of a newer format, or a record of the store about itself is damaged.
     pub fn open(kv: Arc<dyn Kv>, specs: &Specs, convert: Convert) -> Result<Self, StoreError> {
+        heal(&kv, specs)?;
         let mut ops: Vec<_> = meta::check_format(&*kv)?.into_iter().collect();
         let mut stores = Vec::with_capacity(specs.len());
         for spec in specs.iter() {
@@ -97,6 +104,8 @@ impl Store {
             quarantine,
             limit_ticks: AtomicU64::new(FIRST_LIMIT),
             limit_bars: AtomicU64::new(FIRST_LIMIT),
+            bars_alone: Mutex::default(),
+            backfilled: AtomicBool::new(false),
             gate: RwLock::new(()),
             specs: stores,
             orphans,
@@ -189,6 +198,7 @@ impl SpecStore {
             cutoff_bars: AtomicI64::new(cutoff("bars")?.unwrap_or(TimeNs::MIN)),
             ticks: ticks(Family::Ticks),
             side: ticks(Family::Side),
+            record: record.clone(),
             layouts: record.resolve(spec),
             spec: spec.clone(),
             layout,

@@ -177,7 +177,7 @@ pub enum StoreError {
         supported: u32,
     },
     /// What the store remembers about itself cannot be read.
-    #[error("the store's record {record:?} is damaged; restore the data directory, or start with an empty one")]
+    #[error("the store's record {record:?} is damaged; `barline store verify --repair` derives it anew")]
     Damaged {
         /// Its key in `meta`.
         record: String,

@@ -1,5 +1,6 @@
 //! Everything that is tested from outside the modules, in one binary.
 
+mod backup;
 mod binary;
 mod crash;
 mod exactly_once;
@@ -7,10 +8,13 @@ mod harness;
 mod layers;
 mod malformed;
 mod naive;
+mod operate;
+mod replay;
 mod scripted;
 mod serve;
 mod sim;
 mod stall;
 mod store_contract;
+mod verify;
 mod window_model;
 mod wire_oracle;

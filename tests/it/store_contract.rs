@@ -2,7 +2,7 @@
 
 mod ageing;
 mod damage;
-mod kit;
+pub mod kit;
 mod outbox;
 
 use std::collections::BTreeMap;
