@@ -4,7 +4,7 @@
 //! opened anew before the next commit: fjall cuts the torn write off its log, and where space has been freed
 //! the commit succeeds. After the device itself has failed nothing is tried again: see [`KvError::Failed`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::{Bound, ControlFlow};
@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
-use fjall::{AbstractTree, CompressionType, Database, Iter, Keyspace, OwnedWriteBatch, PersistMode, UserKey};
+use fjall::{AbstractTree, CompressionType, Database, Iter, Keyspace, OwnedWriteBatch, PersistMode};
 
 use super::disk_options::{BUFFER, options};
-use super::{Durability, Kv, KvError, Op, dir_check, log_scrub, mend, quarantine};
+use super::moment::{Moment, is_damage, visit_pairs};
+use super::{Durability, Kv, KvError, Op, Snapshot, dir_check, log_scrub, mend, quarantine};
+use crate::topology::plan::STORE_LOG;
 
 /// The operating system's numbers for "no file descriptor left", in the whole system and in this process.
 const TOO_MANY_IN_SYSTEM: i32 = 23;
@@ -23,8 +25,6 @@ const TOO_MANY_IN_PROCESS: i32 = 24;
 /// And for "the device failed".
 const DEVICE_FAILED: i32 = 5;
 
-/// The most bytes of fjall's write-ahead log, on disk beside the data; unflushed data in memory is bounded by it.
-pub const LOG_BYTES: u64 = 192 << 20;
 /// Threads that flush and compact: while one compacts the other flushes.
 const THREADS: usize = 2;
 /// Files kept open.
@@ -99,7 +99,7 @@ impl Fjall {
             .cache_size(self.cache_bytes)
             .worker_threads(THREADS)
             .max_cached_files(Some(OPEN_FILES))
-            .max_journaling_size(LOG_BYTES)
+            .max_journaling_size(STORE_LOG)
             // What is large is compressed already.
             .journal_compression(CompressionType::None)
             .open()
@@ -258,17 +258,6 @@ impl Open {
     }
 }
 
-/// Whether what was written reads back as something else, rather than the device failing.
-fn is_damage(error: &fjall::Error) -> bool {
-    match error {
-        fjall::Error::Storage(fjall::LsmError::Io(io)) | fjall::Error::Io(io) => {
-            matches!(io.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
-        }
-        fjall::Error::Storage(_) | fjall::Error::Decompress(_) => true,
-        _ => false,
-    }
-}
-
 impl Kv for Fjall {
     fn commit(&self, ops: Vec<Op>, durability: Durability) -> Result<(), KvError> {
         match self.healed()?.commit(&ops, durability) {
@@ -300,23 +289,8 @@ impl Kv for Fjall {
         to: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
     ) -> Result<(), KvError> {
-        for pair in self.range(space, from, to)?.into_iter().flatten() {
-            // Where a value lying apart cannot be read, its key still can.
-            let seen = std::cell::OnceCell::<UserKey>::new();
-            let read = pair.into_inner_if(|key| seen.set(key.clone()).is_ok());
-            let (key, value) = match (read, seen.into_inner()) {
-                (Ok((key, value)), _) => (key, value.map(Bytes::from).unwrap_or_default()),
-                (Err(error), Some(key)) if is_damage(&error) => {
-                    tracing::error!(space, key = ?&*key, ?error, "a value cannot be read");
-                    (key, Bytes::new())
-                }
-                (Err(error), _) => return Err(self.explain(&error)),
-            };
-            if visit(&key, value).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        let Some(pairs) = self.range(space, from, to)? else { return Ok(()) };
+        visit_pairs(space, pairs, visit).map_err(|error| self.explain(&error))
     }
 
     fn scan_keys(
@@ -368,5 +342,16 @@ impl Kv for Fjall {
             let sealed = keyspace.tree.sealed_memtable_count() as u64 * BUFFER;
             keyspace.disk_space() + keyspace.tree.active_memtable().size() + sealed
         })
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, KvError> {
+        let open = self.current()?;
+        let snapshot = open.db.snapshot();
+        let mut spaces = BTreeMap::new();
+        for name in self.spaces("") {
+            let keyspace = open.existing(&name).map_err(|error| self.explain(&error))?;
+            spaces.extend(keyspace.map(|keyspace| (name, keyspace)));
+        }
+        Ok(Box::new(Moment { path: self.path(), spaces, snapshot }))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::sim_disk::{Record, SimDisk};
-use super::{Durability, Kv, KvError, Memory, Op};
+use super::{Durability, Kv, KvError, Memory, Op, Snapshot};
 
 /// What goes wrong while a process uses the device. Commits and reads are counted from 1.
 #[derive(Debug, Clone, Default)]
@@ -154,5 +154,9 @@ impl Kv for Mount {
 
     fn size(&self, space: &str) -> u64 {
         self.cache().map_or(0, |cache| cache.size(space))
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, KvError> {
+        self.cache()?.snapshot()
     }
 }

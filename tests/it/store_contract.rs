@@ -1,9 +1,11 @@
 //! The store's contract, held by both sides of its port: on disk and in memory.
 
 mod ageing;
+mod budget;
+mod clustering;
 mod damage;
 mod files;
-mod kit;
+pub mod kit;
 mod outbox;
 
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use barline::model::{Envelope, TimeNs};
 use barline::runtime::sim::SEED_VARIABLE;
 use barline::runtime::{Built, Context, Output, Stage, StageError};
 use barline::stages::journal;
-use barline::store::{Durability, Kv, KvError, Mount, Op};
+use barline::store::{Durability, Kv, KvError, Mount, Op, Snapshot};
 use barline::topology::Plan;
 use bytes::Bytes;
 
@@ -88,6 +88,10 @@ impl Kv for Wrapped {
 
     fn size(&self, space: &str) -> u64 {
         self.mount.size(space)
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, KvError> {
+        self.mount.snapshot()
     }
 }
 
