@@ -14,6 +14,7 @@ pub mod bars;
 pub mod batch;
 mod budget;
 pub mod cluster;
+mod dir_check;
 mod disk_options;
 mod doom;
 mod expired;
