@@ -1,0 +1,73 @@
+//! One who follows the live bars, over every restart, from the position he has come to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use barline_proto::barline::SubscribeBarsRequest;
+use barline_proto::barline::barline_client::BarlineClient;
+use tokio::runtime::Runtime;
+use tonic::Status;
+
+use super::sightings::Sightings;
+
+/// A subscription to every spec.
+pub struct Subscriber(Arc<State>);
+
+struct State {
+    server: SocketAddr,
+    sightings: Arc<Sightings>,
+    connected: AtomicBool,
+    missed: AtomicU64,
+}
+
+impl Subscriber {
+    /// Follows the bars of whoever serves at `server`, until the runtime ends.
+    pub fn follow(server: SocketAddr, sightings: Arc<Sightings>, runtime: &Runtime) -> Self {
+        let (connected, missed) = (AtomicBool::new(false), AtomicU64::new(0));
+        let state = Arc::new(State { server, sightings, connected, missed });
+        runtime.spawn({
+            let state = state.clone();
+            async move {
+                // The data are new: everything that will ever be stored lies behind their beginning.
+                let mut position = 0;
+                loop {
+                    // Every end is the server's: it was killed, or says that it stops.
+                    let _ = state.subscribe(&mut position).await;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        });
+        Self(state)
+    }
+
+    /// Whether it was ever connected.
+    pub fn connected(&self) -> bool {
+        self.0.connected.load(Relaxed)
+    }
+
+    /// Batches of bars it was not shown.
+    pub fn missed(&self) -> u64 {
+        self.0.missed.load(Relaxed)
+    }
+}
+
+impl State {
+    async fn subscribe(&self, position: &mut u64) -> Result<(), Status> {
+        let client = BarlineClient::connect(format!("http://{}", self.server)).await;
+        let mut client = client.map_err(|e| Status::unavailable(e.to_string()))?;
+        let request = SubscribeBarsRequest { position: Some(*position), ..SubscribeBarsRequest::default() };
+        let mut chunks = client.subscribe_bars(request).await?.into_inner();
+        self.connected.store(true, Relaxed);
+        while let Some(chunk) = chunks.message().await? {
+            self.missed.fetch_add(chunk.missed, Relaxed);
+            let place = format!("live before position {}", chunk.next_position);
+            *position = chunk.next_position;
+            for bar in chunk.bars {
+                self.sightings.show(bar, &place);
+            }
+        }
+        Ok(())
+    }
+}
