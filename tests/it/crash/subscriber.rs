@@ -1,8 +1,8 @@
 //! One who follows the live bars, over every restart, from the position he has come to.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use barline_proto::barline::SubscribeBarsRequest;
@@ -20,13 +20,14 @@ struct State {
     sightings: Arc<Sightings>,
     connected: AtomicBool,
     missed: AtomicU64,
+    ended: Mutex<String>,
 }
 
 impl Subscriber {
     /// Follows the bars of whoever serves at `server`, until the runtime ends.
     pub fn follow(server: SocketAddr, sightings: Arc<Sightings>, runtime: &Runtime) -> Self {
         let (connected, missed) = (AtomicBool::new(false), AtomicU64::new(0));
-        let state = Arc::new(State { server, sightings, connected, missed });
+        let state = Arc::new(State { server, sightings, connected, missed, ended: Mutex::default() });
         runtime.spawn({
             let state = state.clone();
             async move {
@@ -34,7 +35,9 @@ impl Subscriber {
                 let mut position = 0;
                 loop {
                     // Every end is the server's: it was killed, or says that it stops.
-                    let _ = state.subscribe(&mut position).await;
+                    let ended = state.subscribe(&mut position).await;
+                    *state.ended.lock().unwrap() =
+                        format!("position {position}, the stream before ended with {ended:?}");
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
@@ -47,7 +50,12 @@ impl Subscriber {
         self.0.connected.load(Relaxed)
     }
 
-    /// Batches of bars it was not shown.
+    /// Where it is, and how its last stream ended.
+    pub fn place(&self) -> String {
+        self.0.ended.lock().unwrap().clone()
+    }
+
+    /// Bars it was not shown.
     pub fn missed(&self) -> u64 {
         self.0.missed.load(Relaxed)
     }
