@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 use crate::model::TimeNs;
 use crate::model::time::SECOND;
 use crate::runtime::{Context, InstanceState, Meter};
-use crate::topology::Plan;
+use crate::topology::{Plan, plan};
 
 /// The most scans at once, over gRPC and HTTP together. Each holds at most a few tens of megabytes and one thread
 /// while its client reads.
-pub const MAX_SCANS: usize = 16;
+pub const MAX_SCANS: usize = plan::QUERIES;
 
 /// What queries are answered from.
 pub struct Served {

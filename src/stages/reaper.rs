@@ -1,15 +1,25 @@
-//! `reaper`: drops whole partitions that are expired or over budget, oldest first.
+//! `reaper`: drops whole partitions that are expired or over budget, oldest first, and rewrites sealed partitions of the
+//! journal by series.
+//!
+//! It looks at its counters once a second: a budget is enforced soon after it is spent, not at the next full round.
+//! One step of rewriting is a fraction of a second, so that neither that nor its own end has to wait.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::model::time::MINUTE;
+use crate::model::time::{MILLISECOND, MINUTE, SECOND};
 use crate::model::{Envelope, TimeNs};
 use crate::runtime::{Built, Context, Output, Stage, StageError};
 use crate::spec::units::{ByteSize, DurationText};
-use crate::store::Budget;
+use crate::store::{self, Budget, Clustering, Dropped, RunSize};
 use crate::topology::{Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
+
+/// How often it looks at its counters.
+const LOOK: TimeNs = SECOND;
+/// The pause after a rewritten row while ticks come in, about four times what the row took.
+const PAUSE_PER_ROW: TimeNs = 800;
+const SHORTEST_PAUSE: TimeNs = MILLISECOND;
 
 /// The kind's row in the topology's table.
 pub const KIND: Kind = Kind {
@@ -27,10 +37,12 @@ pub const KIND: Kind = Kind {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// How often it looks.
+    /// How often it looks for what has expired; a budget that is spent it notices at once.
     pub every: DurationText,
     /// The most that is kept.
     pub budget: SizeBudget,
+    /// Whether the journal is rewritten by series where nothing replays it any more.
+    pub cluster: bool,
 }
 
 /// The most that is kept, over all specs.
@@ -41,23 +53,46 @@ pub struct SizeBudget {
     pub ticks: ByteSize,
     /// Bars.
     pub bars: ByteSize,
+    /// What happens when one is spent on data that has not expired.
+    pub on_full: OnFull,
+}
+
+/// What happens when a budget is spent on data that has not expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFull {
+    /// Ingest waits until some has.
+    Block,
+    /// The oldest goes before its time.
+    Expire,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { every: DurationText(10 * MINUTE), budget: SizeBudget::default() }
+        Self { every: DurationText(10 * MINUTE), budget: SizeBudget::default(), cluster: true }
     }
 }
 
 impl Default for SizeBudget {
     fn default() -> Self {
-        Self { ticks: ByteSize(50 << 30), bars: ByteSize(5 << 30) }
+        Self { ticks: ByteSize(50 << 30), bars: ByteSize(5 << 30), on_full: OnFull::Expire }
+    }
+}
+
+impl SizeBudget {
+    fn budget(&self) -> Budget {
+        let on_full = match self.on_full {
+            OnFull::Block => store::OnFull::Block,
+            OnFull::Expire => store::OnFull::Expire,
+        };
+        Budget { ticks: self.ticks.0, bars: self.bars.0, on_full }
     }
 }
 
 impl StageConfig for Config {
     fn facts(&self) -> Facts {
-        Facts { disk: self.budget.ticks.0 + self.budget.bars.0, ..Facts::default() }
+        let memory = if self.cluster { store::cluster::MEMORY } else { 0 };
+        Facts { disk: self.budget.ticks.0.saturating_add(self.budget.bars.0), memory, ..Facts::default() }
     }
 
     fn check(&self) -> Vec<(&'static str, String)> {
@@ -73,10 +108,20 @@ impl StageConfig for Config {
 pub fn build(context: &Context, _plan: &Plan, stage: &StagePlan) -> Result<Built, StageError> {
     let config: Arc<Config> = super::config_of(stage)?;
     let context = context.clone();
+    // The budget holds from the first commit on.
+    context.store.set_budget(&config.budget.budget());
     Ok(Built::Worker(Box::new(move || {
         let (context, config) = (context.clone(), config.clone());
         Box::new(move |start| {
-            Ok(Box::new(Reaper { context: context.clone(), config: config.clone(), next: start.now }))
+            Ok(Box::new(Reaper {
+                context: context.clone(),
+                config: config.clone(),
+                due: start.now,
+                wake: start.now,
+                clustering: None,
+                journal_end: 0,
+                told_over: false,
+            }))
         })
     })))
 }
@@ -84,7 +129,14 @@ pub fn build(context: &Context, _plan: &Plan, stage: &StagePlan) -> Result<Built
 struct Reaper {
     context: Context,
     config: Arc<Config>,
-    next: TimeNs,
+    /// When it looks for what has expired, at the latest.
+    due: TimeNs,
+    wake: TimeNs,
+    clustering: Option<Clustering>,
+    /// Where the journal ended at the last wake: whether it still grows.
+    journal_end: u64,
+    /// It has been said that the budget is spent and nothing can be dropped.
+    told_over: bool,
 }
 
 impl Stage for Reaper {
@@ -94,27 +146,44 @@ impl Stage for Reaper {
     }
 
     fn wake(&mut self, now: TimeNs, _out: &mut Output) -> Result<(), StageError> {
-        let budget = Budget { ticks: self.config.budget.ticks.0, bars: self.config.budget.bars.0 };
-        let reaped = self.context.store.reap(now, &budget).map_err(StageError::transient)?;
-        for dropped in &reaped.dropped {
-            tracing::info!(
-                spec = dropped.spec,
-                family = ?dropped.family,
-                reason = ?dropped.reason,
-                start = dropped.start,
-                bytes = dropped.bytes,
-                ticks = dropped.ticks,
-                "partition dropped"
-            );
+        if now >= self.due || self.context.store.is_over_budget() {
+            self.reap(now)?;
         }
-        if reaped.over_budget > 0 {
-            tracing::warn!(bytes = reaped.over_budget, "over budget, and only partitions being written are left");
-        }
-        self.next = now + self.config.every.0;
+        let pause = if self.config.cluster { self.cluster(now)? } else { LOOK };
+        self.wake = now + pause;
         Ok(())
     }
 
     fn next_wake(&self) -> Option<TimeNs> {
-        Some(self.next)
+        Some(self.wake)
+    }
+}
+
+impl Reaper {
+    fn reap(&mut self, now: TimeNs) -> Result<(), StageError> {
+        let reaped = self.context.store.reap(now, &self.config.budget.budget()).map_err(StageError::transient)?;
+        for dropped in &reaped.dropped {
+            let Dropped { spec, family, reason, start, bytes, ticks, bars, pending, .. } = dropped;
+            tracing::info!(spec, ?family, ?reason, start, bytes, ticks, bars, "partition dropped");
+            if *pending > 0 {
+                tracing::error!(spec, ticks = pending, "the budget was spent on ticks that may be in no bar yet");
+            }
+        }
+        if reaped.over_budget > 0 && !self.told_over {
+            tracing::warn!(bytes = reaped.over_budget, "over budget, and nothing is left that may be dropped");
+        }
+        self.told_over = reaped.over_budget > 0;
+        self.due = now + self.config.every.0;
+        Ok(())
+    }
+
+    /// Does a step of rewriting, and tells how long to leave the machine to others. While the journal grows that is
+    /// about four times as long as the step took.
+    fn cluster(&mut self, now: TimeNs) -> Result<TimeNs, StageError> {
+        let store = &self.context.store;
+        let rows = store.cluster(&mut self.clustering, now, RunSize::default()).map_err(StageError::transient)?;
+        let is_growing = std::mem::replace(&mut self.journal_end, store.journal_end()) != store.journal_end();
+        let pause = rows.map(|rows| if is_growing { rows as TimeNs * PAUSE_PER_ROW } else { 0 });
+        Ok(pause.map_or(LOOK, |pause| pause.clamp(SHORTEST_PAUSE, LOOK)))
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::model::time::SECOND;
 use crate::model::{Envelope, TickSlice, TimeNs};
 use crate::routing;
 use crate::runtime::{Built, Context, Output, Stage, StageError};
@@ -31,17 +32,24 @@ pub fn build(_context: &Context, plan: &Plan, stage: &StagePlan) -> Result<Built
     let instances: Vec<u16> = stage.to.iter().map(|to| plan.stages[*to].instances).collect();
     Ok(Built::Worker(Box::new(move || {
         let instances = instances.clone();
-        Box::new(move |_| Ok(Box::new(ShardRouter { instances: instances.clone() })))
+        let never = instances.iter().map(|instances| vec![TimeNs::MIN; usize::from(*instances)]).collect::<Vec<_>>();
+        Box::new(move |_| Ok(Box::new(ShardRouter { instances: instances.clone(), told: never.clone() })))
     })))
 }
+
+/// How often an instance that none of the ticks are for is told how far they have got: what it need not replay is needed
+/// by nobody once all say so.
+const TELL_EVERY: TimeNs = SECOND;
 
 struct ShardRouter {
     /// Of every stage below.
     instances: Vec<u16>,
+    /// When each of these instances was last sent something.
+    told: Vec<Vec<TimeNs>>,
 }
 
 impl Stage for ShardRouter {
-    fn handle(&mut self, input: Envelope, _now: TimeNs, out: &mut Output) -> Result<(), StageError> {
+    fn handle(&mut self, input: Envelope, now: TimeNs, out: &mut Output) -> Result<(), StageError> {
         let Envelope::Ticks(slice) = input else {
             out.emit(input);
             return Ok(());
@@ -49,7 +57,9 @@ impl Stage for ShardRouter {
         for (stage, instances) in self.instances.iter().enumerate() {
             for (instance, rows) in routing::split(&slice.batch, *instances).into_iter().enumerate() {
                 let part = TickSlice { rows, ..slice.clone() };
-                if !part.is_empty() {
+                let told = &mut self.told[stage][instance];
+                if !part.is_empty() || now >= told.saturating_add(TELL_EVERY) {
+                    *told = now;
                     out.route(stage, instance as u16, Envelope::Ticks(part));
                 }
             }

@@ -140,6 +140,8 @@ impl StoreBatch {
             return Err(error);
         }
         let inner = &self.store.inner;
+        let (ticks, bars) = self.writes.iter().map(Write::bytes).fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+        inner.spending.admit(ticks, bars)?;
         let gate = inner.gate.read().unwrap_or_else(PoisonError::into_inner);
         let mut ops = Vec::with_capacity(self.writes.len() + self.newest.len());
         let (mut end, mut settled) = (0, Vec::new());
@@ -155,6 +157,7 @@ impl StoreBatch {
             ops.extend(self.store.mark_newest(*spec, *granularity, *start));
         }
         inner.kv.commit(ops, durability)?;
+        inner.spending.note(ticks, bars);
         inner.journal_end.fetch_max(end, Relaxed);
         inner.outbox.advance(self.outbox_end);
         for (spec, granularity, start) in self.newest {
@@ -171,21 +174,31 @@ impl StoreBatch {
 }
 
 impl Write {
+    /// The bytes of ticks and of bars in it.
+    fn bytes(&self) -> (u64, u64) {
+        match self {
+            Self::Fixed(_) => (0, 0),
+            Self::Block { key, value, .. } => ((key.len() + value.len()) as u64, 0),
+            Self::Bar { key, value, .. } => (0, (key.len() + value.len()) as u64),
+        }
+    }
+
     /// Finds the space of what ages; also tells the space that is left behind by a new one.
     fn place(self, store: &Store) -> (Op, Option<Arc<str>>) {
+        let bytes = self.bytes();
         let (placed, key, value) = match self {
             Self::Fixed(op) => return (op, None),
             Self::Block { spec, side, facts, key, value } => {
-                let limit = store.inner.limit_ticks.load(Relaxed);
+                let limit = store.inner.spending.ticks.limit.load(Relaxed);
                 let spec = store.spec(spec);
                 let parts = if side { &spec.side } else { &spec.ticks };
-                (lock(parts).place_block(facts.received_at, value.len() as u64, limit), key, value)
+                (lock(parts).place_block(facts.received_at, bytes.0, limit), key, value)
             }
             Self::Bar { spec, granularity, start, key, value } => {
-                let limit = store.inner.limit_bars.load(Relaxed);
+                let limit = store.inner.spending.bars.limit.load(Relaxed);
                 let bars = &store.spec(spec).bars[granularity as usize];
                 let newest = bars.newest.load(Relaxed);
-                (lock(&bars.parts).place_bar(start, value.len() as u64, limit, newest), key, value)
+                (lock(&bars.parts).place_bar(start, bytes.1, limit, newest), key, value)
             }
         };
         (Op::Put { space: placed.space, key, value }, placed.settled)

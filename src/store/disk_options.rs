@@ -14,7 +14,7 @@ const SEPARATE_FROM: u32 = 1 << 10;
 pub fn options(space: &str) -> KeyspaceCreateOptions {
     let plain = KeyspaceCreateOptions::default();
     let bloom = |bits| FilterPolicy::new([FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(bits))]);
-    if space.starts_with("ticks/") || space.starts_with("side/") {
+    if ["ticks/", "sorted/", "side/"].iter().any(|family| space.starts_with(family)) {
         // Blocks are compressed already, and read by ranges of keys that always exist.
         let apart =
             KvSeparationOptions::default().separation_threshold(SEPARATE_FROM).compression(CompressionType::None);

@@ -2,10 +2,11 @@
 //!
 //! A write that fails, as on a full disk, leaves a fjall database refusing every later one. So the database is
 //! opened anew before the next commit: fjall cuts the torn write off its log, and where space has been freed
-//! the commit succeeds.
+//! the commit succeeds. After the device itself has failed nothing is tried again: see [`KvError::Failed`].
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,14 +16,15 @@ use fjall::{AbstractTree, CompressionType, Database, Iter, Keyspace, OwnedWriteB
 
 use super::disk_options::{BUFFER, options};
 use super::moment::{Moment, is_damage, visit_pairs};
-use super::{Durability, Kv, KvError, Op, Snapshot};
+use super::{Durability, Kv, KvError, Op, Snapshot, log_scrub, mend, quarantine};
+use crate::topology::plan::STORE_LOG;
 
 /// The operating system's numbers for "no file descriptor left", in the whole system and in this process.
 const TOO_MANY_IN_SYSTEM: i32 = 23;
 const TOO_MANY_IN_PROCESS: i32 = 24;
+/// And for "the device failed".
+const DEVICE_FAILED: i32 = 5;
 
-/// The most bytes of fjall's write-ahead log, on disk beside the data; unflushed data in memory is bounded by it.
-pub const LOG_BYTES: u64 = 192 << 20;
 /// Threads that flush and compact: while one compacts the other flushes.
 const THREADS: usize = 2;
 /// Files kept open.
@@ -51,8 +53,25 @@ impl Fjall {
     /// Another process has it, it cannot be used, the device is full, or what is there cannot be read.
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Self, KvError> {
         let fjall = Self { path: path.into(), cache_bytes, open: RwLock::new(None), broken: Mutex::new(None) };
+        log_scrub::scrub(path).map_err(|error| fjall.explain(&error.into()))?;
         fjall.reopen()?;
+        fjall.note_damage()?;
         Ok(fjall)
+    }
+
+    /// Counts what was cut out of the log, and has what it held derived anew.
+    fn note_damage(&self) -> Result<(), KvError> {
+        let mut ops = Vec::new();
+        for (name, bytes) in log_scrub::set_aside(&self.path).map_err(|error| self.explain(&error.into()))? {
+            if !quarantine::knows_log(self, &name)? {
+                ops.push(quarantine::note_log(&name, bytes));
+            }
+        }
+        if ops.is_empty() {
+            return Ok(());
+        }
+        ops.push(mend::mark());
+        Kv::commit(self, ops, Durability::Synced)
     }
 
     /// Opens the database, anew where a write has failed.
@@ -63,7 +82,7 @@ impl Fjall {
             .cache_size(self.cache_bytes)
             .worker_threads(THREADS)
             .max_cached_files(Some(OPEN_FILES))
-            .max_journaling_size(LOG_BYTES)
+            .max_journaling_size(STORE_LOG)
             // What is large is compressed already.
             .journal_compression(CompressionType::None)
             .open()
@@ -107,6 +126,9 @@ impl Fjall {
         if matches!(io.raw_os_error(), Some(TOO_MANY_IN_SYSTEM | TOO_MANY_IN_PROCESS)) {
             return KvError::Busy { path, reason: io.to_string() };
         }
+        if io.raw_os_error() == Some(DEVICE_FAILED) {
+            return KvError::Failed { path, reason: io.to_string() };
+        }
         match io.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => KvError::Full { path },
             io::ErrorKind::PermissionDenied
@@ -121,6 +143,10 @@ impl Fjall {
     fn healed(&self) -> Result<Arc<Open>, KvError> {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(reason) = broken.take() else { return self.current() };
+        if matches!(reason, KvError::Failed { .. }) {
+            *broken = Some(reason.clone());
+            return Err(reason);
+        }
         tracing::warn!(path = self.path(), %reason, "opening the database anew after a failed write");
         self.reopen().map_err(|error| {
             // Somebody still reads from the old one.
@@ -138,13 +164,18 @@ impl Fjall {
         told
     }
 
-    /// What keeps another buffer's flush from being written and may pass, if anything does.
+    /// What keeps another buffer's flush from being written, if it is anything the operating system tells.
     fn probe(&self) -> Option<KvError> {
         let probe = self.path.join("probe");
-        let written = std::fs::write(&probe, vec![1; 2 * BUFFER as usize]);
+        let write = |bytes: &[u8]| {
+            let mut file = File::create(&probe)?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        let written = write(&vec![1; 2 * BUFFER as usize]);
         let removed = std::fs::remove_file(&probe);
         let told = self.explain(&written.and(removed).err()?.into());
-        matches!(told, KvError::Full { .. } | KvError::Busy { .. }).then_some(told)
+        matches!(told, KvError::Full { .. } | KvError::Busy { .. } | KvError::Failed { .. }).then_some(told)
     }
 
     fn range(&self, space: &str, from: &[u8], to: Option<&[u8]>) -> Result<Option<Iter>, KvError> {

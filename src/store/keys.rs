@@ -3,6 +3,7 @@
 //! ```text
 //! series/<spec>                            series u32                                  → the series' key
 //! ticks/<spec>/<start>-<length>            offset u64 · rows u32 · min i64 · max i64   → block
+//! sorted/<spec>/<start>-<length>           see [`sorted`](super::sorted)                → block
 //! side/<spec>/<start>-<length>             the same · content u64                      → block
 //! producers                                the producer's id                           → its batches
 //! bars/<spec>/<window>/<start>-<length>    series u32 · start i64                      → bar
@@ -49,6 +50,7 @@ impl<'a> PartitionName<'a> {
         match family {
             Family::Bars => format!("bars/{spec}/{window:x}/{start:016x}-{length:x}"),
             Family::Ticks => format!("ticks/{spec}/{start:016x}-{length:x}"),
+            Family::Sorted => format!("sorted/{spec}/{start:016x}-{length:x}"),
             Family::Side => format!("side/{spec}/{start:016x}-{length:x}"),
         }
     }
@@ -58,6 +60,7 @@ impl<'a> PartitionName<'a> {
         let mut parts = space.split('/');
         let family = match parts.next()? {
             "ticks" => Family::Ticks,
+            "sorted" => Family::Sorted,
             "side" => Family::Side,
             "bars" => Family::Bars,
             _ => return None,
@@ -164,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_partition_is_told_by_its_spaces_name() {
-        for family in [Family::Ticks, Family::Side, Family::Bars] {
+        for family in [Family::Ticks, Family::Sorted, Family::Side, Family::Bars] {
             let window = if family == Family::Bars { 1_000_000_000 } else { 0 };
             for start in [i64::MIN, -1, 0, 1_700_000_000_000_000_000] {
                 let name = PartitionName { family, spec: "market_ticks", window, start, length: 3_600 };

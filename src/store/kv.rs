@@ -1,6 +1,6 @@
 //! The port to whatever keeps bytes: named, ordered key spaces with atomic commits across them.
 //!
-//! Two sides implement it: fjall on disk and a map in memory with fault injection. Everything typed
+//! Its sides: fjall on disk, a map in memory with fault injection, and a device that crashes for simulations. Everything typed
 //! (series, journal, bars) is written once, above this port.
 
 use std::ops::ControlFlow;
@@ -78,6 +78,18 @@ pub enum KvError {
         /// The data directory.
         path: String,
         /// What the database says.
+        reason: String,
+    },
+    /// The device failed to write or to sync. Nothing may be tried again on the same files: the operating system has
+    /// forgotten what it could not write, and would say of a second sync that all is well.
+    #[error(
+        "{path} could not be written or synced: {reason}; nothing is acknowledged any more, what was acknowledged before \
+         is kept; check the device, then start again"
+    )]
+    Failed {
+        /// The data directory.
+        path: String,
+        /// What the operating system said.
         reason: String,
     },
     /// Anything else.

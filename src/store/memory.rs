@@ -45,7 +45,7 @@ struct State {
 /// A space, a key, and what was there.
 type Undo = (Arc<str>, Bytes, Option<Bytes>);
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Space {
     pairs: BTreeMap<Bytes, Bytes>,
     bytes: u64,
@@ -81,6 +81,12 @@ impl Memory {
             state.spaces.entry(space).or_default().set(key, before);
         }
         state.spaces.retain(|_, space| !space.pairs.is_empty());
+    }
+
+    /// The same content, without faults.
+    pub(super) fn copy(&self) -> Self {
+        let state = State { spaces: self.lock().spaces.clone(), ..State::default() };
+        Self { state: Mutex::new(state) }
     }
 
     /// Commits since it was made or last planned for.

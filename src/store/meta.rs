@@ -8,6 +8,8 @@
 //! cutoff/<spec>            i64 i64: older ticks and bars stay hidden
 //! checkpoint/<instances>/<instance>   from where that instance of so many can be rebuilt
 //! side/<spec>              u64 by shard: late ticks that arrived before are kept aside already
+//! doomed/<space>           a space about to be dropped, see [`doom`](super::doom)
+//! expired/<spec>           JSON: what was dropped because of its age or the budget
 //! ledger/<spec>/…          what is counted, see [`ledger`](super::ledger)
 //! ```
 

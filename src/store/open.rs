@@ -5,11 +5,14 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::budget::Spending;
+use super::doom;
 use super::heal::heal;
 use super::keys::{self, PartitionName};
+use super::mend::mend;
 use super::meta::{self, SpecRecord};
 use super::outbox::Outbox;
-use super::partition::{Partitions, period_of};
+use super::partition::{Partition, Partitions, period_of};
 use super::quarantine::{Kind, Quarantine};
 use super::types::Family;
 use super::{Durability, Kv, Poisoned, StoreBatch, StoreError, value};
@@ -19,9 +22,6 @@ use crate::spec::{Accumulator, Spec, Specs};
 /// Turns the state of a bar written in layout `from` into one of layout `to`: accumulators both have are kept,
 /// others are empty.
 pub type Convert = fn(from: &[Accumulator], to: &[Accumulator], state: &[u64]) -> Vec<u64>;
-
-/// How large a partition grows before the first run of the reaper tells the budget.
-const FIRST_LIMIT: u64 = 64 << 20;
 
 /// Everything that is kept. Cheap to clone; every clone is the same store.
 #[derive(Clone)]
@@ -40,13 +40,13 @@ pub(super) struct Inner {
     /// By the number of instances and the instance.
     pub checkpoints: Mutex<BTreeMap<(u16, u16), Checkpoint>>,
     pub poisoned: Mutex<Vec<(SpecId, Poisoned)>>,
-    /// Bytes at which a partition is cut short.
-    pub limit_ticks: AtomicU64,
-    pub limit_bars: AtomicU64,
     /// Held from reading stored bars to writing them back.
     pub bars_alone: Mutex<()>,
     /// Whether bars were written by somebody else than the pipeline's writer.
     pub backfilled: AtomicBool,
+    pub spending: Spending,
+    /// Partitions that others have taken the place of, as long as somebody may read them.
+    pub replaced: Mutex<Vec<Partition>>,
     /// Commits hold it shared from placing to writing, the reaper alone while it drops.
     pub gate: RwLock<()>,
 }
@@ -83,6 +83,7 @@ impl Store {
     /// The port fails, the data is of a newer format, or a record of the store about itself is damaged.
     pub fn open(kv: Arc<dyn Kv>, specs: &Specs, convert: Convert) -> Result<Self, StoreError> {
         heal(&kv, specs)?;
+        mend(&*kv)?;
         let mut ops: Vec<_> = meta::check_format(&*kv)?.into_iter().collect();
         let mut stores = Vec::with_capacity(specs.len());
         for spec in specs.iter() {
@@ -94,6 +95,7 @@ impl Store {
             stores.push(SpecStore::open(&*kv, spec, &record, layout)?);
         }
         kv.commit(ops, Durability::Synced)?;
+        doom::finish(&*kv)?;
         let orphans = adopt_partitions(&*kv, &stores)?;
         let quarantine = Quarantine::open(kv.clone())?;
         let inner = Inner {
@@ -102,10 +104,10 @@ impl Store {
             poisoned: Mutex::default(),
             outbox: Outbox::open(&*kv)?,
             quarantine,
-            limit_ticks: AtomicU64::new(FIRST_LIMIT),
-            limit_bars: AtomicU64::new(FIRST_LIMIT),
             bars_alone: Mutex::default(),
             backfilled: AtomicBool::new(false),
+            spending: Spending::new(),
+            replaced: Mutex::default(),
             gate: RwLock::new(()),
             specs: stores,
             orphans,
@@ -209,7 +211,7 @@ impl SpecStore {
     /// The partitions of `family`; of bars those with this window length.
     fn partitions(&self, family: Family, window: i64) -> Option<&Mutex<Partitions>> {
         match family {
-            Family::Ticks => Some(&self.ticks),
+            Family::Ticks | Family::Sorted => Some(&self.ticks),
             Family::Side => Some(&self.side),
             Family::Bars => {
                 let index = self.spec.granularities.iter().position(|g| g.length == window)?;
@@ -237,7 +239,7 @@ pub(super) fn cutoff_record(spec: &str, what: &str) -> String {
 /// Hands every partition in the store to its spec; gives back those whose spec is not configured.
 fn adopt_partitions(kv: &dyn Kv, stores: &[SpecStore]) -> Result<Vec<Orphan>, StoreError> {
     let mut orphans: Vec<Orphan> = Vec::new();
-    for space in ["ticks/", "side/", "bars/"].iter().flat_map(|prefix| kv.spaces(prefix)) {
+    for space in ["ticks/", "sorted/", "side/", "bars/"].iter().flat_map(|prefix| kv.spaces(prefix)) {
         let Some(name) = PartitionName::parse(&space) else { continue };
         let store = stores.iter().find(|store| store.spec.name == name.spec);
         if let Some(parts) = store.and_then(|store| store.partitions(name.family, name.window)) {

@@ -4,6 +4,10 @@
 //! its space's name, so a changed retention only shapes partitions yet to come and misreads none. A partition
 //! that has grown past the limit is cut short: what is newer than all in it goes to a new one. That way a
 //! size budget holds even where it is filled in minutes.
+//!
+//! A partition of the journal may be sealed: it takes no more, and its blocks may then be rewritten by series into
+//! another space, which takes the place of the first. Readers hold on to the partitions they have begun to read, so
+//! that a space that was replaced is dropped only when nobody reads it any more.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,10 +34,24 @@ pub struct Partitions {
 struct Part {
     space: Arc<str>,
     length: DurationNs,
-    /// Bytes written, roughly: decides only when to cut it short.
+    /// Bytes written.
     bytes: u64,
     /// The highest time placed in it by this process.
     newest: TimeNs,
+    state: State,
+    /// Cloned by every view of it.
+    pin: Arc<()>,
+}
+
+/// What may happen to a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It may be written.
+    Open,
+    /// Nothing is added any more.
+    Sealed,
+    /// Sealed, and its blocks are clustered by series.
+    Sorted,
 }
 
 /// One partition as its readers see it.
@@ -47,6 +65,11 @@ pub struct Partition {
     pub end: TimeNs,
     /// No other of its family begins later.
     pub is_last: bool,
+    /// What may happen to it.
+    pub state: State,
+    /// Bytes written to it, roughly.
+    pub bytes: u64,
+    pin: Arc<()>,
 }
 
 /// Where to put something.
@@ -56,6 +79,13 @@ pub struct Placed {
     pub space: Arc<str>,
     /// The space that will see little further writing because this one has just been begun.
     pub settled: Option<Arc<str>>,
+}
+
+impl Partition {
+    /// Whether nobody else looks at it, once it has been taken out of its family.
+    pub fn is_unread(&self) -> bool {
+        Arc::strong_count(&self.pin) == 1
+    }
 }
 
 /// The length of partitions for data kept this long: a twelfth, between a second and a day.
@@ -71,8 +101,9 @@ impl Partitions {
 
     /// Takes in a partition found in the store.
     pub fn adopt(&mut self, name: &PartitionName<'_>, bytes: u64) {
-        let space = Arc::from(name.space());
-        self.parts.insert(name.start, Part { space, length: name.length, bytes, newest: TimeNs::MIN });
+        let state = if name.family == Family::Sorted { State::Sorted } else { State::Open };
+        let (space, newest, pin) = (Arc::from(name.space()), TimeNs::MIN, Arc::default());
+        self.parts.insert(name.start, Part { space, length: name.length, bytes, newest, state, pin });
     }
 
     /// Where a bar whose window starts at `start` belongs. `newest` is the highest start stored so far.
@@ -88,19 +119,26 @@ impl Partitions {
     }
 
     /// Where a block that arrived at `received_at` belongs: the newest partition until its time is over or it is
-    /// full. A clock that steps back a little does not reopen an older one.
+    /// full. A clock that steps back a little does not reopen an older one; what would go into a sealed one goes into
+    /// the newest instead.
     pub fn place_block(&mut self, received_at: TimeNs, bytes: u64, limit: u64) -> Placed {
-        let last = self.all().pop();
-        let current =
-            last.filter(|last| received_at < last.end && received_at >= last.start.saturating_sub(self.period));
-        let Some(part) = current else {
-            return self.put(self.covering(received_at), received_at, bytes);
-        };
-        let next = received_at.max(part.start + 1);
-        if self.parts[&part.start].bytes > limit && next < part.end {
-            return self.begin(next, part.end, received_at, bytes);
+        let last = self.parts.last_key_value().map(|(start, part)| self.view(*start, part));
+        let is_current =
+            |last: &Partition| received_at < last.end && received_at >= last.start.saturating_sub(self.period);
+        let mut target = last.clone().filter(is_current).or_else(|| self.covering(received_at));
+        if target.as_ref().is_some_and(|target| target.state != State::Open) {
+            target = last;
         }
-        self.put(Some(part), received_at, bytes)
+        if let Some(sealed) = target.as_ref().filter(|target| target.state != State::Open) {
+            return self.begin(sealed.end, sealed.end.saturating_add(self.period), received_at, bytes);
+        }
+        if let Some(part) = target.as_ref().filter(|target| target.is_last) {
+            let next = received_at.max(part.start + 1);
+            if part.bytes > limit && next < part.end {
+                return self.begin(next, part.end, received_at, bytes);
+            }
+        }
+        self.put(target, received_at, bytes)
     }
 
     /// The partition that holds what is of this time.
@@ -119,10 +157,34 @@ impl Partitions {
         self.parts.remove(&start);
     }
 
+    /// Lets nothing more into the partition that begins at `start`.
+    pub fn seal(&mut self, start: TimeNs) {
+        if let Some(part) = self.parts.get_mut(&start).filter(|part| part.state == State::Open) {
+            part.state = State::Sealed;
+        }
+    }
+
+    /// Puts `space`, which holds the same blocks clustered by series, in the place of the one `part` has.
+    pub fn replace(&mut self, part: &Partition, space: Arc<str>, bytes: u64) -> bool {
+        let Some(present) = self.parts.get_mut(&part.start).filter(|present| present.space == part.space) else {
+            return false;
+        };
+        *present = Part {
+            space,
+            bytes,
+            state: State::Sorted,
+            pin: Arc::default(),
+            length: present.length,
+            newest: present.newest,
+        };
+        true
+    }
+
     fn view(&self, start: TimeNs, part: &Part) -> Partition {
         let next = self.parts.range(start.saturating_add(1)..).next().map(|(next, _)| *next);
         let end = start.saturating_add(part.length).min(next.unwrap_or(TimeNs::MAX));
-        Partition { space: part.space.clone(), start, end, is_last: next.is_none() }
+        let (space, pin) = (part.space.clone(), part.pin.clone());
+        Partition { space, start, end, is_last: next.is_none(), state: part.state, bytes: part.bytes, pin }
     }
 
     /// Notes a write into `target`, or into a new partition around `time`.
@@ -146,7 +208,8 @@ impl Partitions {
         let space: Arc<str> = name.space().into();
         let settled =
             self.parts.last_key_value().filter(|(last, _)| **last < start).map(|(_, part)| part.space.clone());
-        self.parts.insert(start, Part { space: space.clone(), length, bytes, newest: time });
+        let (state, pin) = (State::Open, Arc::default());
+        self.parts.insert(start, Part { space: space.clone(), length, bytes, newest: time, state, pin });
         Placed { space, settled }
     }
 }
@@ -196,6 +259,38 @@ mod tests {
         assert_ne!(spaces[3].space, spaces[4].space);
         assert_eq!(journal.all().len(), 3);
         assert_eq!(journal.place_block(2_000, 1, 100).settled, Some(spaces[5].space.clone()));
+    }
+
+    #[test]
+    fn nothing_more_goes_into_a_sealed_partition_whatever_the_clock_does() {
+        let mut journal = Partitions::new(Family::Ticks, "s", 0, 100);
+        let [old, new] = [1_000, 1_150].map(|at| journal.place_block(at, 1, 100).space);
+        journal.seal(1_000);
+        assert_eq!(journal.place_block(1_050, 1, 100).space, new);
+        assert_eq!(journal.place_block(1_160, 1, 100).space, new);
+        journal.seal(1_100);
+        let next = journal.place_block(1_170, 1, 100).space;
+        assert!(next != old && next != new);
+        assert_eq!(journal.place_block(1_010, 1, 100).space, next);
+        let all = journal.all();
+        assert_eq!(
+            all.iter().map(|part| (part.start, part.end)).collect::<Vec<_>>(),
+            [(1_000, 1_100), (1_100, 1_200), (1_200, 1_300)]
+        );
+    }
+
+    #[test]
+    fn a_partition_is_replaced_once_and_told_when_nobody_reads_it() {
+        let mut journal = Partitions::new(Family::Ticks, "s", 0, 100);
+        journal.place_block(1_000, 9, 100);
+        let (reader, own) = (journal.all().remove(0), journal.all().remove(0));
+        assert!(journal.replace(&own, "sorted".into(), 5));
+        assert!(!journal.replace(&own, "again".into(), 5));
+        let now = journal.all().remove(0);
+        assert_eq!((&*now.space, now.state, now.bytes, now.end), ("sorted", State::Sorted, 5, 1_100));
+        assert!(!own.is_unread());
+        drop(reader);
+        assert!(own.is_unread());
     }
 
     #[test]

@@ -4,14 +4,16 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
+use super::budget::size;
 use super::open::{SpecStore, cutoff_record, lock};
-use super::partition::{Partition, Partitions};
+use super::partition::{Partition, Partitions, State};
+use super::sorted::SortedKey;
 use super::types::Family;
-use super::{Budget, Cutoff, DropReason, Dropped, Durability, Reaped, SpecUsage, Store, StoreError, Usage, keys, meta};
+use super::{
+    Budget, Cutoff, DropReason, Dropped, Durability, OnFull, Reaped, SpecUsage, Store, StoreError, Usage, doom,
+    expired, keys, meta,
+};
 use crate::model::{DurationNs, SpecId, TimeNs};
-
-/// The least and the most a partition grows to before it is cut short.
-const LIMITS: (u64, u64) = (256 << 10, 1 << 30);
 
 /// One partition and how its age is judged.
 struct Candidate<'a> {
@@ -22,6 +24,8 @@ struct Candidate<'a> {
     /// It has expired when that is not above this.
     cutoff: TimeNs,
     bytes: u64,
+    /// Some of its ticks may be in no stored bar yet.
+    is_pending: bool,
 }
 
 impl Store {
@@ -43,26 +47,28 @@ impl Store {
         }
     }
 
-    /// Drops what has expired at `now`, then the oldest of what exceeds the budget, but never a partition that is
-    /// being written.
+    /// Drops what has expired at `now`, then, where the policy says so, the oldest of what exceeds the budget, but never
+    /// a partition that is being written, and one with ticks that are not in bars yet only if nothing else is left.
     ///
     /// # Errors
     /// The port fails; what was dropped before stays dropped.
     pub fn reap(&self, now: TimeNs, budget: &Budget) -> Result<Reaped, StoreError> {
         self.set_now(now);
-        self.set_limits(budget);
+        self.set_budget(budget);
         self.remember()?;
-        let mut reaped = Reaped::default();
-        for (families, most) in [(&[Family::Ticks, Family::Side][..], budget.ticks), (&[Family::Bars], budget.bars)] {
+        self.sweep()?;
+        let (mut reaped, spending) = (Reaped::default(), &self.inner.spending);
+        for (is_bars, most, account) in [(false, budget.ticks, &spending.ticks), (true, budget.bars, &spending.bars)] {
             let (expired, mut kept): (Vec<_>, Vec<_>) =
-                self.candidates(families, now).into_iter().partition(|candidate| candidate.newest <= candidate.cutoff);
+                self.candidates(is_bars, now)?.into_iter().partition(|candidate| candidate.newest <= candidate.cutoff);
             for candidate in expired {
                 reaped.dropped.push(self.drop_partition(&candidate, DropReason::Expired)?);
             }
             let mut total: u64 = kept.iter().map(|candidate| candidate.bytes).sum();
-            kept.sort_by_key(|candidate| candidate.newest);
-            for candidate in kept.iter().filter(|candidate| !candidate.part.is_last || candidate.part.end <= now) {
-                if total <= most {
+            kept.sort_by_key(|candidate| (candidate.is_pending, candidate.newest));
+            kept.retain(|candidate| !candidate.part.is_last || candidate.part.end <= now);
+            for candidate in kept.iter().filter(|_| budget.on_full == OnFull::Expire) {
+                if total <= account.usable() {
                     break;
                 }
                 total -= candidate.bytes;
@@ -70,6 +76,7 @@ impl Store {
             }
             reaped.over_budget += total.saturating_sub(most);
         }
+        self.measure();
         Ok(reaped)
     }
 
@@ -79,7 +86,7 @@ impl Store {
         let sum = |parts: &Mutex<Partitions>, partitions: &mut usize| {
             let all = lock(parts).all();
             *partitions += all.len();
-            all.iter().map(|part| kv.size(&part.space)).sum::<u64>()
+            all.iter().map(|part| size(&**kv, part)).sum::<u64>()
         };
         let of_spec = |store: &SpecStore| {
             let mut partitions = 0;
@@ -99,15 +106,6 @@ impl Store {
         }
     }
 
-    /// Sizes partitions so that those being written, which are never dropped, take an eighth of the budget.
-    fn set_limits(&self, budget: &Budget) {
-        let specs = &self.inner.specs;
-        let bars: usize = specs.iter().map(|spec| spec.bars.len()).sum();
-        let limit = |budget: u64, written: usize| (budget / 8 / written.max(1) as u64).clamp(LIMITS.0, LIMITS.1);
-        self.inner.limit_ticks.store(limit(budget.ticks, specs.len() * 2), Relaxed);
-        self.inner.limit_bars.store(limit(budget.bars, bars), Relaxed);
-    }
-
     /// Stores what must outlive the partitions about to go: cutoffs and the end of the journal.
     pub(super) fn remember(&self) -> Result<(), StoreError> {
         let mut ops = vec![meta::put("journal_end", &self.journal_end().to_be_bytes())];
@@ -119,60 +117,85 @@ impl Store {
         Ok(self.inner.kv.commit(ops, Durability::Synced)?)
     }
 
-    /// Every partition of these families, those of specs no longer configured among them.
-    fn candidates(&self, families: &[Family], now: TimeNs) -> Vec<Candidate<'_>> {
+    /// Every partition of ticks or of bars, those of specs no longer configured among them.
+    fn candidates(&self, is_bars: bool, now: TimeNs) -> Result<Vec<Candidate<'_>>, StoreError> {
         let mut found = Vec::new();
-        let mut add = |parts, ahead: DurationNs, cutoff: TimeNs| {
+        let floor = self.replay_floor();
+        let mut add = |parts, ahead: DurationNs, cutoff: TimeNs, is_journal: bool| {
             for part in lock(parts).all() {
-                let (newest, bytes) = (part.end.saturating_add(ahead), self.inner.kv.size(&part.space));
-                found.push(Candidate { parts, part, newest, cutoff, bytes });
+                let (newest, bytes) = (part.end.saturating_add(ahead), size(&*self.inner.kv, &part));
+                let may_be_pending = is_journal && part.state != State::Sorted;
+                let is_pending = may_be_pending && self.journal_end_of(&part.space)? > floor;
+                found.push(Candidate { parts, part, newest, cutoff, bytes, is_pending });
             }
+            Ok::<_, StoreError>(())
         };
         for store in &self.inner.specs {
             let (ahead, ticks) = (store.spec.window.max_ahead, store.cutoff_ticks.load(Relaxed));
-            for (family, parts) in [(Family::Ticks, &store.ticks), (Family::Side, &store.side)] {
-                if families.contains(&family) {
-                    add(parts, ahead, ticks);
-                }
-            }
-            for bars in store.bars.iter().filter(|_| families.contains(&Family::Bars)) {
-                add(&bars.parts, 0, store.cutoff_bars.load(Relaxed));
+            if is_bars {
+                store.bars.iter().try_for_each(|bars| add(&bars.parts, 0, store.cutoff_bars.load(Relaxed), false))?;
+            } else {
+                add(&store.ticks, ahead, ticks, true)?;
+                add(&store.side, ahead, ticks, false)?;
             }
         }
-        for orphan in &self.inner.orphans {
+        for orphan in self.inner.orphans.iter().filter(|orphan| lock(&orphan.parts).family.is_bars() == is_bars) {
             let record = &orphan.record;
-            let family = lock(&orphan.parts).family;
-            let is_bars = family == Family::Bars;
             let (ahead, keep) = if is_bars { (0, record.keep_bars) } else { (record.max_ahead, record.keep_ticks) };
-            if families.contains(&family) {
-                add(&orphan.parts, ahead, now.saturating_sub(keep));
-            }
+            add(&orphan.parts, ahead, now.saturating_sub(keep), false)?;
         }
-        found
+        Ok(found)
     }
 
-    /// Drops a partition while no commit is under way, so that none is put into it unseen.
+    /// Counts and drops a partition. The count is stored with the doom, so that each partition is counted once.
     fn drop_partition(&self, candidate: &Candidate<'_>, reason: DropReason) -> Result<Dropped, StoreError> {
-        let Candidate { parts, part, bytes, .. } = candidate;
+        let Candidate { parts, part, bytes, is_pending, .. } = candidate;
+        let kv = &self.inner.kv;
         let (family, spec) = {
             let parts = lock(parts);
             (parts.family, parts.spec.clone())
         };
-        let (blocks, ticks) = if family == Family::Bars { (0, 0) } else { self.count_blocks(&part.space)? };
+        let family = if part.state == State::Sorted { Family::Sorted } else { family };
+        let (start, bytes, floor) = (part.start, *bytes, if *is_pending { self.replay_floor() } else { u64::MAX });
+        let mut dropped = Dropped { spec, family, reason, start, bytes, blocks: 0, ticks: 0, bars: 0, pending: 0 };
+        if family.is_bars() {
+            self.count(&mut dropped, &part.space, floor)?;
+        }
+        // While no commit is under way, so that none is put into it unseen. Bars are too many to count meanwhile.
         let _alone = self.inner.gate.write().unwrap_or_else(PoisonError::into_inner);
-        self.inner.kv.drop_space(&part.space)?;
+        if !family.is_bars() {
+            self.count(&mut dropped, &part.space, floor)?;
+        }
+        self.sweep_behind(&part.space)?;
+        if !doom::is(&**kv, &part.space)? {
+            let counted = expired::add(&**kv, &dropped)?;
+            kv.commit(vec![doom::put(&part.space), counted], Durability::Synced)?;
+        }
+        kv.drop_space(&part.space)?;
         lock(parts).remove(part.start);
-        Ok(Dropped { spec, family, reason, start: part.start, bytes: *bytes, blocks, ticks })
+        kv.commit(vec![doom::lift(&part.space)], Durability::Synced)?;
+        Ok(dropped)
     }
 
-    /// Blocks and ticks of a space of blocks.
-    fn count_blocks(&self, space: &str) -> Result<(u64, u64), StoreError> {
-        let (mut blocks, mut ticks) = (0, 0);
+    /// Counts what is in a space; ticks from `floor` on are pending.
+    fn count(&self, dropped: &mut Dropped, space: &str, floor: u64) -> Result<(), StoreError> {
         self.inner.kv.scan_keys(space, &[], None, &mut |key| {
-            blocks += 1;
-            ticks += keys::parse_block(key).map_or(0, |facts| u64::from(facts.rows));
+            match dropped.family {
+                Family::Bars => dropped.bars += 1,
+                Family::Sorted => {
+                    dropped.blocks += 1;
+                    dropped.ticks += SortedKey::parse(key).map_or(0, |key| u64::from(key.rows));
+                }
+                Family::Ticks | Family::Side => {
+                    dropped.blocks += 1;
+                    let Some(facts) = keys::parse_block(key) else { return ControlFlow::Continue(()) };
+                    let (rows, end) = (u64::from(facts.rows), facts.offset + u64::from(facts.rows));
+                    dropped.ticks += rows;
+                    dropped.pending += end.saturating_sub(floor).min(rows);
+                }
+            }
             ControlFlow::Continue(())
         })?;
-        Ok((blocks, ticks))
+        Ok(())
     }
 }

@@ -1,4 +1,6 @@
 //! The journal's blocks: scans by time and series, and replay in order of arrival.
+//!
+//! A partition whose blocks were rewritten by series is read from there; no replay needs it any more.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -9,6 +11,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 
 use super::open::lock;
+use super::partition::{Partition, State};
+use super::sorted::SortedWalk;
 use super::{BlockFacts, Kind, Kv, KvError, Store, StoreError, TickScan, keys, value};
 use crate::codec::block::{Block, CorruptBlock, MAX_ROWS, decode_series_only};
 use crate::codec::block_header::BlockHeader;
@@ -17,10 +21,22 @@ use crate::model::{SeriesId, SpecId, TimeNs};
 /// Keys read ahead at once.
 const AHEAD: usize = 256;
 
+/// The partitions of a journal, or of its late ticks, as they are at one moment. As long as it is held, scans over it
+/// find the same blocks with the same arrival numbers, although a partition may be rewritten meanwhile.
+pub struct TickView {
+    spec: SpecId,
+    side: bool,
+    parts: Vec<Partition>,
+}
+
 impl Store {
-    /// Visits the blocks with ticks in `[scan.from, scan.to)` in order of arrival until `visit` breaks. Blocks
-    /// hold other ticks too: only those in the range given beside the block count, which is the scan's less what
-    /// has expired. Corrupt blocks are left out and put aside.
+    /// The journal of a spec, or its late ticks kept aside, as it is now.
+    pub fn tick_view(&self, spec: SpecId, side: bool) -> TickView {
+        let store = self.spec(spec);
+        TickView { spec, side, parts: lock(if side { &store.side } else { &store.ticks }).all() }
+    }
+
+    /// Visits the blocks with ticks in `[scan.from, scan.to)` until `visit` breaks, as they are now.
     ///
     /// # Errors
     /// The port fails.
@@ -29,16 +45,30 @@ impl Store {
         scan: &TickScan,
         visit: &mut dyn FnMut(&Block, Range<TimeNs>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let store = self.spec(scan.spec);
-        let from = scan.from.max(store.cutoff_ticks.load(Relaxed));
-        let parts = lock(if scan.side { &store.side } else { &store.ticks }).all();
+        self.scan_view(&self.tick_view(scan.spec, scan.side), scan, visit)
+    }
+
+    /// Visits the blocks with ticks in `[scan.from, scan.to)` until `visit` breaks. The ticks of one series come in
+    /// order of arrival, and their arrival numbers (offset and row) ascend; those of several do so only in partitions
+    /// that were not rewritten. Blocks hold other ticks too: only those in the range given beside the block count,
+    /// which is the scan's less what has expired. Corrupt blocks are left out and put aside.
+    ///
+    /// # Errors
+    /// The port fails.
+    pub fn scan_view(
+        &self,
+        view: &TickView,
+        scan: &TickScan,
+        visit: &mut dyn FnMut(&Block, Range<TimeNs>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let store = self.spec(view.spec);
+        let range = scan.from.max(store.cutoff_ticks.load(Relaxed))..scan.to;
         let newest_in = |end: TimeNs| end.saturating_add(store.spec.window.max_ahead);
-        for part in parts.iter().filter(|part| newest_in(part.end) > from) {
-            let mut cursor = Cursor::new(scan.spec, part.space.clone(), 0);
-            let wanted = |facts: &BlockFacts| facts.max_time >= from && facts.min_time < scan.to;
-            while let Some((_, key)) = cursor.next(&*self.inner.kv, &wanted)? {
-                let Some(block) = self.read_block(&part.space, &key, scan.side, scan.series)? else { continue };
-                if visit(&block, from..scan.to).is_break() {
+        for part in view.parts.iter().filter(|part| newest_in(part.end) > range.start) {
+            let mut walk = Walk::over(view.spec, part, scan.series, &range);
+            while let Some(key) = walk.next(&*self.inner.kv, &range)? {
+                let Some(block) = self.read_block(&part.space, &key, view.side, scan.series)? else { continue };
+                if visit(&block, range.clone()).is_break() {
                     return Ok(());
                 }
             }
@@ -47,19 +77,20 @@ impl Store {
     }
 
     /// Visits every block of the journal that holds `offset` or later ones, over all specs, in order of offset:
-    /// the offset of its first tick, its spec, and the block. Corrupt blocks are left out and put aside.
+    /// the offset of its first tick, its spec, and the block. Corrupt blocks are left out and put aside, and so are
+    /// partitions rewritten by series: all in them is in stored bars or counted as dropped.
     ///
     /// # Errors
     /// The port fails.
     pub fn journal_from(&self, offset: u64, visit: &mut dyn FnMut(u64, SpecId, Block)) -> Result<(), StoreError> {
         let kv = &*self.inner.kv;
         let wanted = |facts: &BlockFacts| facts.offset + u64::from(facts.rows) > offset;
-        let mut cursors = Vec::new();
-        for store in &self.inner.specs {
-            let parts = lock(&store.ticks).all();
-            let begin = offset.saturating_sub(MAX_ROWS as u64);
-            cursors.extend(parts.into_iter().map(|part| Cursor::new(store.spec.id, part.space, begin)));
-        }
+        let begin = offset.saturating_sub(MAX_ROWS as u64);
+        // Held to the end, so that none of them goes meanwhile.
+        let views: Vec<_> = self.inner.specs.iter().map(|store| self.tick_view(store.spec.id, false)).collect();
+        let parts = views.iter().flat_map(|view| view.parts.iter().map(|part| (view.spec, part)));
+        let in_order = parts.filter(|(_, part)| part.state != State::Sorted);
+        let mut cursors: Vec<_> = in_order.map(|(spec, part)| Cursor::new(spec, part.space.clone(), begin)).collect();
         let mut heads = BinaryHeap::new();
         for (i, cursor) in cursors.iter_mut().enumerate() {
             heads.extend(cursor.next(kv, &wanted)?.map(|(facts, key)| Reverse((facts.offset, i, key))));
@@ -75,7 +106,7 @@ impl Store {
     }
 
     /// Reads one block; `None` where it is corrupt, gone, or without `series`.
-    fn read_block(
+    pub(super) fn read_block(
         &self,
         space: &str,
         key: &[u8],
@@ -105,6 +136,29 @@ fn decode_with(bytes: &[u8], series: Option<SeriesId>) -> Result<Option<Block>, 
         }
     }
     Block::decode(bytes).map(Some)
+}
+
+/// Walks the keys of a partition, however it is ordered.
+enum Walk {
+    Arrival(Cursor),
+    Sorted(SortedWalk),
+}
+
+impl Walk {
+    fn over(spec: SpecId, part: &Partition, series: Option<SeriesId>, times: &Range<TimeNs>) -> Self {
+        match part.state {
+            State::Sorted => Self::Sorted(SortedWalk::new(part.space.clone(), series, times.clone())),
+            State::Open | State::Sealed => Self::Arrival(Cursor::new(spec, part.space.clone(), 0)),
+        }
+    }
+
+    fn next(&mut self, kv: &dyn Kv, times: &Range<TimeNs>) -> Result<Option<Bytes>, KvError> {
+        let wanted = |facts: &BlockFacts| facts.max_time >= times.start && facts.min_time < times.end;
+        match self {
+            Self::Arrival(cursor) => Ok(cursor.next(kv, &wanted)?.map(|(_, key)| key)),
+            Self::Sorted(walk) => walk.next(kv),
+        }
+    }
 }
 
 /// Walks the keys of one space of blocks, a few hundred at a time, so that no scan stays open meanwhile.

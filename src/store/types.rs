@@ -1,7 +1,10 @@
 //! What the store is asked and what it answers.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Kind, KvError};
 use crate::model::{SeriesId, SpecId, TickBatch, TimeNs};
+use crate::spec::units::format_bytes;
 
 /// Which bars to visit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +72,17 @@ pub struct Budget {
     pub ticks: u64,
     /// Bars of all granularities.
     pub bars: u64,
+    /// What happens when they are spent on data that has not expired.
+    pub on_full: OnFull,
+}
+
+/// What happens when a budget is spent on data that has not expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFull {
+    /// Nothing more is stored until some has expired: whoever writes waits.
+    Block,
+    /// The oldest partitions are dropped before their time.
+    Expire,
 }
 
 /// Older than these is hidden from every scan.
@@ -83,12 +97,21 @@ pub struct Cutoff {
 /// What kind of ageing data a partition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
-    /// The journal.
+    /// The journal, in order of arrival.
     Ticks,
+    /// The journal, clustered by series.
+    Sorted,
     /// Late ticks kept aside.
     Side,
     /// Bars.
     Bars,
+}
+
+impl Family {
+    /// Whether it holds bars rather than ticks.
+    pub fn is_bars(self) -> bool {
+        self == Self::Bars
+    }
 }
 
 /// Why a partition was dropped.
@@ -117,6 +140,30 @@ pub struct Dropped {
     pub blocks: u64,
     /// Its ticks; 0 for bars.
     pub ticks: u64,
+    /// Its bars; 0 for ticks.
+    pub bars: u64,
+    /// How many of its ticks may be in no stored bar yet.
+    pub pending: u64,
+}
+
+/// What was dropped of one spec since its data began: expired, but never silently lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Expired {
+    /// Older than the spec keeps it.
+    pub by_age: ExpiredCounts,
+    /// Dropped before its time, because the budget was spent.
+    pub by_budget: ExpiredCounts,
+}
+
+/// What was dropped, by what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ExpiredCounts {
+    /// Ticks of the journal.
+    pub ticks: u64,
+    /// Late ticks kept aside.
+    pub side: u64,
+    /// Bars of all granularities.
+    pub bars: u64,
 }
 
 /// What one run of the reaper did.
@@ -182,6 +229,20 @@ pub enum StoreError {
         /// Its key in `meta`.
         record: String,
     },
+    /// The budget is spent on data that has not expired, and the policy is to wait.
+    #[error(
+        "the {what} kept take {} of their budget of {} and none of them has expired; raise the reaper's budget.{what}, \
+         lower the specs' retention, or set the reaper's budget.on_full to expire",
+        format_bytes(*used), format_bytes(*budget)
+    )]
+    OverBudget {
+        /// `ticks` or `bars`.
+        what: &'static str,
+        /// Bytes kept.
+        used: u64,
+        /// The budget.
+        budget: u64,
+    },
     /// A granularity the spec does not have.
     #[error("spec {spec:?} has no granularity number {granularity}")]
     NoGranularity {
@@ -193,8 +254,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether trying again later can help: the device is full now, or file descriptors have run out.
+    /// Whether trying again later can help: the device or the budget is full now, or file descriptors have run out.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Kv(KvError::Full { .. } | KvError::Busy { .. }))
+        matches!(self, Self::OverBudget { .. } | Self::Kv(KvError::Full { .. } | KvError::Busy { .. }))
     }
 }

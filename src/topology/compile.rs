@@ -80,17 +80,18 @@ fn assemble(settings: &Settings, drafts: &[Draft], order: &[usize]) -> Plan {
             batch_bytes,
         });
     }
-    let disk = stages.iter().map(|stage| stage.facts.disk).fold(0, u64::saturating_add);
-    Plan {
+    let mut plan = Plan {
         name: settings.name.clone(),
         data_dir: settings.data_dir.clone(),
         specs_dir: settings.specs_dir.clone(),
         http: settings.http.map(|(address, _)| address),
         drain: settings.drain,
-        budget: Budget { memory: settings.memory.0, disk: settings.disk_budget(disk) },
+        budget: Budget { memory: settings.memory.0, disk: 0 },
         cache_bytes: settings.cache_bytes,
         stages,
-    }
+    };
+    plan.budget.disk = settings.disk_budget(plan.disk_bound());
+    plan
 }
 
 #[cfg(test)]

@@ -11,6 +11,13 @@ use crate::spec::units::{format_bytes, format_duration};
 
 use super::kind::{Facts, Kind, Role};
 
+/// The most queries that read at once, over gRPC and HTTP together.
+pub const QUERIES: usize = 16;
+/// The most memory they take together, at about 14 MiB each.
+const QUERY_BYTES: u64 = QUERIES as u64 * (14 << 20);
+/// The most bytes of the write-ahead log of a store on disk.
+pub const STORE_LOG: u64 = 192 << 20;
+
 /// A checked topology.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -102,16 +109,22 @@ impl Plan {
         lane_bytes.fold(state, u64::saturating_add)
     }
 
-    /// The most memory all stages and the store's cache take, in bytes. Open windows and the catalog grow with the
+    /// The most memory all stages, the store and the queries take, in bytes. Open windows and the catalog grow with the
     /// number of series, which each spec's cardinality limit bounds.
     pub fn memory_bound(&self) -> u64 {
-        self.stages.iter().map(|stage| self.stage_memory(stage)).fold(self.cache_bytes, u64::saturating_add)
+        let shared = self.cache_bytes.saturating_add(self.buffer_bytes()).saturating_add(QUERY_BYTES);
+        self.stages.iter().map(|stage| self.stage_memory(stage)).fold(shared, u64::saturating_add)
     }
 
-    /// The most disk the stages say they keep, in bytes.
+    /// The most bytes in the store's log, on disk, and in its write buffers, in memory: what is in these is in that.
+    pub fn buffer_bytes(&self) -> u64 {
+        if self.data_dir.is_some() { STORE_LOG } else { 0 }
+    }
+
+    /// The most disk the stages say they keep, with the store's log, in bytes.
     pub fn disk_bound(&self) -> u64 {
         let stages = self.data_dir.iter().flat_map(|_| &self.stages);
-        stages.map(|stage| stage.facts.disk).fold(0, u64::saturating_add)
+        stages.map(|stage| stage.facts.disk).fold(self.buffer_bytes(), u64::saturating_add)
     }
 
     /// The stage with this name.
@@ -177,14 +190,15 @@ impl fmt::Display for Plan {
         let rows: Vec<[String; 7]> = std::iter::once(header).chain(self.stages.iter().map(|s| self.row(s))).collect();
         write_table(f, &rows)?;
         writeln!(f)?;
-        let cache = format_bytes(self.cache_bytes);
+        let [cache, buffers, queries] = [self.cache_bytes, self.buffer_bytes(), QUERY_BYTES].map(format_bytes);
         let [memory, disk] = [self.memory_bound(), self.disk_bound()].map(format_bytes);
         let [memory_budget, disk_budget] = [self.budget.memory, self.budget.disk].map(format_bytes);
         writeln!(
             f,
-            "memory ≤ {memory} of {memory_budget} (of it the store's cache {cache}; open windows come on top)"
+            "memory ≤ {memory} of {memory_budget} (of it the store's cache {cache} and write buffers {buffers}, queries \
+             {queries}; open windows come on top)"
         )?;
-        writeln!(f, "disk   ≤ {disk} of {disk_budget}")?;
+        writeln!(f, "disk   ≤ {disk} of {disk_budget} (of it the store's log {buffers})")?;
         self.warnings().try_for_each(|(stage, line)| writeln!(f, "warning: {stage}: {line}"))
     }
 }
@@ -216,8 +230,9 @@ mod tests {
                      STAGE  KIND          FROM  INSTANCES  LANES  MAILBOX        MEMORY ≤\n\
                      in     host_metrics  -             2      -  -                   0 B\n\
                      agg    aggregator    in            1      2  4 drop_newest    32 KiB\n\n\
-                     memory ≤ 64 MiB of 2 GiB (of it the store's cache 64 MiB; open windows come on top)\n\
-                     disk   ≤ 0 B of 50 GiB\n";
+                     memory ≤ 288 MiB of 2 GiB (of it the store's cache 64 MiB and write buffers 0 B, queries 224 MiB; \
+                     open windows come on top)\n\
+                     disk   ≤ 0 B of 50 GiB (of it the store's log 0 B)\n";
         assert_eq!(compile_text(text).unwrap().to_string(), shown);
     }
 }

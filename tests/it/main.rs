@@ -3,9 +3,11 @@
 mod backup;
 mod binary;
 mod crash;
+mod disk;
 mod exactly_once;
 mod harness;
 mod layers;
+mod lives;
 mod malformed;
 mod naive;
 mod operate;

@@ -1,6 +1,8 @@
 //! The store's contract, held by both sides of its port: on disk and in memory.
 
 mod ageing;
+mod budget;
+mod clustering;
 mod damage;
 pub mod kit;
 mod outbox;

@@ -209,7 +209,13 @@ fn no_damaged_record_keeps_a_store_from_opening_and_each_is_made_good() {
     let mut random = fastrand::Rng::with_seed(9);
     let before = Opened::over(memory.clone());
     let spec = naive::spec_id(&before.specs);
-    before.store.reap(START + 60 * SECOND, &barline::store::Budget { ticks: u64::MAX, bars: u64::MAX }).unwrap();
+    before
+        .store
+        .reap(
+            START + 60 * SECOND,
+            &barline::store::Budget { ticks: u64::MAX, bars: u64::MAX, on_full: barline::store::OnFull::Expire },
+        )
+        .unwrap();
     let facts = |opened: &Opened| {
         let newest: Vec<_> = (0..3).map(|granularity| opened.store.newest_start(spec, granularity)).collect();
         (opened.store.journal_end(), newest)

@@ -3,7 +3,7 @@
 //! They are sorted slice by slice: the journal is scanned from where the last slice ended, and whenever more is held
 //! than `HELD`, the later half is given up and the scan begins anew with an earlier end, which passes over the
 //! blocks behind it. So memory is bounded whatever the range, and where ticks arrive roughly in order every block is
-//! read about three times.
+//! read about three times; where blocks are clustered by series, once per slice of their run.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::codec::block::Block;
 use crate::model::{SeriesId, SeriesKey, TimeNs, Value};
 use crate::runtime::Context;
 use crate::spec::Spec;
-use crate::store::TickScan;
+use crate::store::{TickScan, TickView};
 
 /// Bytes of ticks a query holds at most, roughly.
 const HELD: usize = 8 << 20;
@@ -86,12 +86,14 @@ pub fn ticks(
     if wanted.is_empty() {
         return Ok(());
     }
+    // All slices are cut from the same: arrival numbers change where a partition is rewritten.
+    let view = context.store.tick_view(query.spec.id, query.late);
     let mut slice =
         Slice { query, wanted, gone, names: Vec::new(), rows: Vec::new(), bytes: 0, begin: None, end: None };
     let mut key = (u32::MAX, SeriesKey::default());
     let mut left = query.limit;
     while left > 0 {
-        slice.gather(context, left)?;
+        slice.gather(context, &view, left)?;
         for tick in &slice.rows {
             let (timestamp, sequence, _, series) = tick.place;
             if key.0 != series {
@@ -129,7 +131,7 @@ struct Slice<'a> {
 impl Slice<'_> {
     /// Gathers as many ticks from `begin` on as may be held, of which `limit` are wanted, and says by `end` where it
     /// had to stop.
-    fn gather(&mut self, context: &Context, limit: u64) -> Result<(), ReadError> {
+    fn gather(&mut self, context: &Context, view: &TickView, limit: u64) -> Result<(), ReadError> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut crowded = true;
         while crowded {
@@ -143,7 +145,7 @@ impl Slice<'_> {
                 to: self.end.map_or(query.to, |place| place.0.saturating_add(1)).min(query.to),
                 side: query.late,
             };
-            context.store.scan_ticks(&scan, &mut |block, range| {
+            context.store.scan_view(view, &scan, &mut |block, range| {
                 self.take(block, range.start, range.end);
                 crowded = self.bytes > HELD || self.rows.len() > limit.saturating_add(SLACK).saturating_mul(2);
                 if crowded || (self.gone)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

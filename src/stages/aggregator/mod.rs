@@ -60,6 +60,7 @@ fn factory(context: Context, instances: u16) -> StageFactory {
             position: start.handled,
             replayed_from: 0,
             checkpoint: None,
+            untold: false,
             checkpoint_at: None,
             late: vec![0; specs],
             late_since: VecDeque::new(),
@@ -86,6 +87,8 @@ struct Aggregator {
     replayed_from: u64,
     /// The last checkpoint given.
     checkpoint: Option<Checkpoint>,
+    /// Something has changed since it was given.
+    untold: bool,
     /// When a checkpoint was last looked for.
     checkpoint_at: Option<TimeNs>,
     /// By spec: late ticks put into no bar, ever.
@@ -127,7 +130,9 @@ impl Stage for Aggregator {
         if !self.carry.is_empty() || self.context.journaled && self.checkpoint_at.is_none() {
             return Some(TimeNs::MIN);
         }
-        self.windows.iter().filter_map(Windows::next_deadline).min()
+        let checkpoint =
+            self.checkpoint_at.filter(|_| self.context.journaled && self.untold).map(|at| at + CHECKPOINT_EVERY);
+        self.windows.iter().filter_map(Windows::next_deadline).chain(checkpoint).min()
     }
 
     fn finish(&mut self, now: TimeNs, out: &mut Output) -> Result<(), StageError> {
@@ -148,6 +153,7 @@ impl Aggregator {
         let mut bars = BarBatch::new(spec);
         let applied = self.windows[spec.0 as usize].apply(slice, now, &mut bars);
         self.position = self.position.max(slice.end_offset());
+        self.untold = true;
         self.note_late(slice, &applied.late_rows);
         if !applied.late_rows.is_empty() && self.context.specs.get(spec).window.late == LatePolicy::SideOutput {
             give(Envelope::Ticks(TickSlice { rows: Rows::Picked(applied.late_rows), ..slice.clone() }));
@@ -165,6 +171,7 @@ impl Aggregator {
         let mut bars = BarBatch::new(spec_id);
         close(&mut self.windows[spec], &mut bars);
         if !bars.is_empty() {
+            self.untold = true;
             self.lower_checkpoint(&mut |envelope| out.emit(envelope));
             out.emit(Envelope::Bars(Arc::new(bars)));
             self.count_open(spec_id);
@@ -194,6 +201,7 @@ impl Aggregator {
             out.emit(envelope)
         });
         self.checkpoint_at = Some(now);
+        self.untold = false;
     }
 
     /// Before finer bars are stored whose coarser window has just opened, the checkpoint must lead back to that window:

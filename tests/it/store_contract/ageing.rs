@@ -46,7 +46,7 @@ fn budgets_hold_while_the_store_is_filled() {
     on_both(|side| {
         let kv = side.open();
         let store = Store::open(kv.clone(), &specs(), keep).unwrap();
-        let budget = Budget { ticks: 6 << 20, bars: 4 << 20 };
+        let budget = Budget { ticks: 6 << 20, bars: 4 << 20, on_full: OnFull::Expire };
         store.reap(NOW, &budget).unwrap();
         let (mut offset, mut dropped, mut random) = (0, 0, fastrand::Rng::with_seed(7));
         for round in 0..40 {

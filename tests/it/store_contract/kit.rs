@@ -14,7 +14,7 @@ pub const A: SpecId = SpecId(0);
 pub const B: SpecId = SpecId(1);
 /// A moment far from zero.
 pub const NOW: TimeNs = 1_700_000_000 * SECOND;
-pub const PLENTY: Budget = Budget { ticks: u64::MAX, bars: u64::MAX };
+pub const PLENTY: Budget = Budget { ticks: u64::MAX, bars: u64::MAX, on_full: OnFull::Expire };
 
 /// One side of the port, and how to come back to it.
 pub enum Side {

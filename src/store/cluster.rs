@@ -1,0 +1,203 @@
+//! Rewriting a sealed partition of the journal by series, so that one series is cheap to read.
+//!
+//! A partition may be rewritten once all its ticks are in stored bars or counted as dropped: from then on no replay
+//! needs its order of arrival. It is read run by run, each run is sorted by series and written as small blocks into a
+//! space of its own; one synced commit then puts that in the place of the first, which goes when nobody reads it any
+//! more. Until that commit the new space is doomed, after it the old one is, so a crash leaves exactly one of them.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+
+use super::keys::{self, PartitionName};
+use super::open::{SpecStore, lock};
+use super::partition::{Partition, State};
+use super::run::{Run, RunSize};
+use super::ticks::Cursor;
+use super::types::Family;
+use super::{Durability, Op, Store, StoreError, budget, doom, meta, value};
+use crate::codec::block::Block;
+use crate::model::{SpecId, TimeNs};
+use crate::routing;
+
+/// Roughly the most memory that rewriting takes, in bytes.
+pub const MEMORY: u64 = 32 << 20;
+
+/// A partition in the course of being rewritten.
+pub struct Clustering {
+    spec: SpecId,
+    part: Partition,
+    size: RunSize,
+    /// Where its blocks go.
+    space: Arc<str>,
+    cursor: Cursor,
+    /// A block that has other fields than the run before it.
+    next: Option<Block>,
+    /// The arrival number of its first tick.
+    base: Option<u64>,
+    runs: u32,
+    blocks: u32,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Store {
+    /// Does one step of rewriting: a run, or the end of a partition. `work` is what is under way; an error gives it up,
+    /// and it begins anew. Says how many rows were rewritten; `None` where nothing is to be done now.
+    ///
+    /// # Errors
+    /// The port fails.
+    pub fn cluster(
+        &self,
+        work: &mut Option<Clustering>,
+        now: TimeNs,
+        size: RunSize,
+    ) -> Result<Option<u64>, StoreError> {
+        let mut clustering = match work.take() {
+            Some(clustering) => clustering,
+            None => {
+                // One at a time: there is room for one partition beside the budget.
+                let found = if self.sweep()? { self.find_sealed(now)? } else { None };
+                let Some((spec, part)) = found else { return Ok(None) };
+                self.begin(spec, part, size)?
+            }
+        };
+        let run = self.read_run(&mut clustering)?;
+        if run.is_empty() {
+            self.complete(clustering)?;
+            return Ok(Some(0));
+        }
+        let rows = run.rows() as u64;
+        self.write_run(&mut clustering, run)?;
+        *work = Some(clustering);
+        Ok(Some(rows))
+    }
+
+    /// Ticks of the journal that arrived before this are in stored bars or counted as dropped, whatever their series.
+    pub fn replay_floor(&self) -> u64 {
+        let checkpoints = self.checkpoints();
+        let of_shard = |shard| {
+            let told = checkpoints.iter().filter(|of| routing::instance_of(shard, of.instances) == of.instance);
+            told.map(|of| of.replay_from).max().unwrap_or(0)
+        };
+        (0..routing::SHARDS).map(of_shard).min().unwrap_or(0)
+    }
+
+    /// The newest partition that can be rewritten now; from here on nothing more goes into it.
+    fn find_sealed(&self, now: TimeNs) -> Result<Option<(SpecId, Partition)>, StoreError> {
+        let floor = self.replay_floor();
+        for store in &self.inner.specs {
+            let cutoff = store.cutoff_ticks.load(Relaxed);
+            let newest = |part: &Partition| part.end.saturating_add(store.spec.window.max_ahead);
+            let parts = lock(&store.ticks).all();
+            let sealed = |part: &&Partition| {
+                let is_over = !part.is_last || part.end <= now;
+                is_over && part.state != State::Sorted && newest(part) > cutoff
+            };
+            for part in parts.iter().rev().filter(sealed) {
+                let bytes = budget::size(&*self.inner.kv, part);
+                let is_in_bars = || Ok::<_, StoreError>(self.journal_end_of(&part.space)? <= floor);
+                if !is_in_bars()? || !self.inner.spending.ticks.has_room(bytes) {
+                    continue;
+                }
+                self.seal(store, part);
+                // Something may have slipped in before.
+                if is_in_bars()? {
+                    return Ok(Some((store.spec.id, part.clone())));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first arrival number after a space of the journal; 0 where it is empty.
+    pub(super) fn journal_end_of(&self, space: &str) -> Result<u64, StoreError> {
+        let last = self.inner.kv.last_key(space)?;
+        let last = last.as_deref().and_then(keys::parse_block);
+        Ok(last.map_or(0, |last| last.offset + u64::from(last.rows)))
+    }
+
+    /// Lets nothing more into a partition: whoever was about to write into it has done so when the gate opens.
+    pub(super) fn seal(&self, store: &SpecStore, part: &Partition) {
+        let _alone = self.inner.gate.write().unwrap_or_else(PoisonError::into_inner);
+        lock(&store.ticks).seal(part.start);
+    }
+
+    /// Dooms what an attempt may leave behind, and what an earlier one has.
+    fn begin(&self, spec: SpecId, part: Partition, size: RunSize) -> Result<Clustering, StoreError> {
+        let name = PartitionName::parse(&part.space).map(|name| PartitionName { family: Family::Sorted, ..name });
+        let space: Arc<str> = name.map(|name| name.space()).unwrap_or_default().into();
+        self.inner.kv.commit(vec![doom::put(&space)], Durability::Synced)?;
+        self.inner.kv.drop_space(&space)?;
+        let cursor = Cursor::new(spec, part.space.clone(), 0);
+        let (next, base) = (None, None);
+        Ok(Clustering { spec, part, size, space, cursor, next, base, runs: 0, blocks: 0, rows: 0, bytes: 0 })
+    }
+
+    /// Reads blocks of the same fields until they are enough.
+    fn read_run(&self, clustering: &mut Clustering) -> Result<Run, StoreError> {
+        let mut run = Run::default();
+        if let Some(block) = clustering.next.take() {
+            run.push(block);
+        }
+        while !run.is_full(clustering.size) {
+            let Some((facts, key)) = clustering.cursor.next(&*self.inner.kv, &|_| true)? else { break };
+            clustering.base.get_or_insert(facts.offset);
+            let Some(block) = self.read_block(&clustering.part.space, &key, false, None)? else { continue };
+            if !run.fits(&block) {
+                clustering.next = Some(block);
+                break;
+            }
+            run.push(block);
+        }
+        Ok(run)
+    }
+
+    fn write_run(&self, clustering: &mut Clustering, run: Run) -> Result<(), StoreError> {
+        let spec = &self.spec(clustering.spec).spec;
+        let mut ops = Vec::new();
+        let (number, base) = (clustering.runs, clustering.base.unwrap_or(0));
+        run.blocks(spec, number, clustering.size, &mut |mut key, encode| {
+            key.block = clustering.blocks;
+            let block = encode(base + clustering.rows);
+            let key_bytes = Bytes::copy_from_slice(&key.bytes());
+            let value = value::frame(&key_bytes, &block);
+            clustering.blocks += 1;
+            clustering.rows += u64::from(key.rows);
+            clustering.bytes += (key_bytes.len() + value.len()) as u64;
+            ops.push(Op::Put { space: clustering.space.clone(), key: key_bytes, value });
+        });
+        clustering.runs += 1;
+        Ok(self.inner.kv.commit(ops, Durability::Process)?)
+    }
+
+    /// Puts what was written in the place of what it was made from.
+    fn complete(&self, clustering: Clustering) -> Result<(), StoreError> {
+        let Clustering { spec, part, space, rows, bytes, .. } = clustering;
+        let parts = &self.spec(spec).ticks;
+        let gate = self.inner.gate.write().unwrap_or_else(PoisonError::into_inner);
+        if !lock(parts).all().iter().any(|present| present.space == part.space) {
+            drop(gate);
+            self.inner.kv.drop_space(&space)?;
+            return Ok(self.inner.kv.commit(vec![doom::lift(&space)], Durability::Synced)?);
+        }
+        let end = meta::put("journal_end", &self.journal_end().to_be_bytes());
+        self.inner.kv.commit(vec![doom::lift(&space), doom::put(&part.space), end], Durability::Synced)?;
+        lock(parts).replace(&part, space.clone(), bytes);
+        drop(gate);
+        self.inner.kv.settle(&space);
+        let (name, before) = (&self.spec(spec).spec.name, part.bytes);
+        tracing::info!(
+            spec = name,
+            start = part.start,
+            ticks = rows,
+            before,
+            after = bytes,
+            "partition sorted by series"
+        );
+        self.inner.replaced.lock().unwrap_or_else(PoisonError::into_inner).push(part);
+        self.sweep()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! Spaces about to be dropped: told by a record first, so that whatever happens each goes as a whole, and none is
+//! taken for data at the next start.
+//!
+//! A record stands for a space while that is being made out of another one, too: if the process dies meanwhile, the
+//! half-made space goes. One synced commit takes the record of the new space away and writes that of the old one.
+
+use std::ops::ControlFlow;
+use std::sync::PoisonError;
+
+use super::partition::Partition;
+use super::{Durability, Kv, Op, Store, StoreError, keys, meta};
+
+const PREFIX: &str = "doomed/";
+
+/// The write that dooms a space.
+pub fn put(space: &str) -> Op {
+    meta::put(&format!("{PREFIX}{space}"), &[])
+}
+
+/// The write that says that it is gone, or is to stay after all.
+pub fn lift(space: &str) -> Op {
+    meta::remove(&format!("{PREFIX}{space}"))
+}
+
+/// Whether a space is doomed.
+pub fn is(kv: &dyn Kv, space: &str) -> Result<bool, StoreError> {
+    Ok(kv.get(keys::META, format!("{PREFIX}{space}").as_bytes())?.is_some())
+}
+
+/// Drops every space that was doomed when the last process ended.
+pub fn finish(kv: &dyn Kv) -> Result<(), StoreError> {
+    let mut doomed = Vec::new();
+    kv.scan_keys(keys::META, PREFIX.as_bytes(), Some(b"doomed0"), &mut |key| {
+        doomed.extend(std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PREFIX)).map(String::from));
+        ControlFlow::Continue(())
+    })?;
+    if doomed.is_empty() {
+        return Ok(());
+    }
+    doomed.iter().try_for_each(|space| kv.drop_space(space))?;
+    Ok(kv.commit(doomed.iter().map(|space| lift(space)).collect(), Durability::Synced)?)
+}
+
+impl Store {
+    /// Drops what was replaced and nobody reads any more; says whether nothing is left.
+    pub(super) fn sweep(&self) -> Result<bool, StoreError> {
+        self.sweep_those(Partition::is_unread)
+    }
+
+    /// Drops what `space` has replaced, read or not, because `space` itself is about to go.
+    pub(super) fn sweep_behind(&self, space: &str) -> Result<bool, StoreError> {
+        // Both are named alike but for the family.
+        let place = |space: &str| space.split_once('/').map(|(_, place)| place.to_owned());
+        self.sweep_those(|old| place(&old.space) == place(space))
+    }
+
+    fn sweep_those(&self, wanted: impl Fn(&Partition) -> bool) -> Result<bool, StoreError> {
+        let mut replaced = self.inner.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(at) = replaced.iter().position(&wanted) {
+            let space = &replaced[at].space;
+            self.inner.kv.drop_space(space)?;
+            self.inner.kv.commit(vec![lift(space)], Durability::Synced)?;
+            replaced.remove(at);
+        }
+        Ok(replaced.is_empty())
+    }
+}
