@@ -67,6 +67,8 @@ fn sigkill_at_any_instant_loses_nothing_that_was_acknowledged_and_shows_nothing_
     let subscriber = Subscriber::follow(story.grpc, story.sightings.clone(), &story.runtime);
     server.until("the subscriber is there", |_| subscriber.connected());
     story.loads = load::start(story.grpc, dir.path(), seed, &story.runtime);
+    // Killed before the first bar it could not say where to go on.
+    server.until("the subscriber has a position", |_| subscriber.located());
     while story.kills_left > 0 {
         story.live(server);
         server = story.start();
