@@ -228,4 +228,8 @@ impl Kv for Counting {
     fn size(&self, space: &str) -> u64 {
         self.inner.size(space)
     }
+
+    fn snapshot(&self) -> Result<Box<dyn barline::store::Snapshot>, KvError> {
+        self.inner.snapshot()
+    }
 }

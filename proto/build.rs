@@ -6,9 +6,11 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["tikr/v1/tikr.proto", "barline/v1/barline.proto"], ["proto"])?;
+    let public = ["tikr/v1/tikr.proto", "barline/v1/barline.proto"];
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("descriptors.bin"), files.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(files)?;
+    // Reflection tells what the ports serve; the admin service is not among it.
+    fs::write(out.join("descriptors.bin"), protox::compile(public, ["proto"])?.encode_to_vec())?;
+    let all = public.into_iter().chain(["barline/v1/admin.proto"]);
+    tonic_prost_build::configure().compile_fds(protox::compile(all, ["proto"])?)?;
     Ok(())
 }

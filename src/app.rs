@@ -9,7 +9,7 @@ use crate::catalog::Catalog;
 use crate::model::{Ledger, TimeNs};
 use crate::runtime::{
     BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Meter, Placement, Producers, Recovery, Running,
-    StageError, SystemClock, launch,
+    StageError, Steady, SystemClock, launch,
 };
 use crate::serve::{self, Served};
 use crate::spec::Specs;
@@ -74,7 +74,11 @@ impl App {
             Some(path) => Arc::new(Fjall::open(path, plan.cache_bytes)?),
             None => Arc::new(Memory::new()),
         };
-        Self::over(Seams { kv, clock: Arc::new(SystemClock), chaos: None, sources: Vec::new() }, plan, specs)
+        Self::over(
+            Seams { kv, clock: Arc::new(Steady::new(SystemClock)), chaos: None, sources: Vec::new() },
+            plan,
+            specs,
+        )
     }
 
     /// As [`App::assemble`], with the outside world given.

@@ -31,5 +31,6 @@ pub mod serve;
 pub mod spec;
 pub mod stages;
 pub mod store;
+pub mod tools;
 pub mod topology;
 pub mod window;

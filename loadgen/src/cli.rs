@@ -1,13 +1,13 @@
 //! The command line.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
     plan::Limit,
     profile::{Profile, Protocol},
-    run::Options,
+    run::{Options, Stop},
     units::{self, Count, Rate, SECOND},
 };
 
@@ -26,20 +26,24 @@ Examples:
   loadgen run --profile market --rate max --ticks 10M --series 5k --connections 4 --verify \\
       --set 'disorder={fraction: 0.05, up_to: 100ms}' --set 'late={fraction: 0.01, by: 5s}'
   loadgen run --profile network --protocol barline.v1 --ticks 1M --json -
+  loadgen run --profile market --protocol barline.v1 --duration 10m --record acks.jsonl --reconnect-for 5m
+  loadgen check --record acks.jsonl
   loadgen profiles
   loadgen show --profile host --ticks 5
 
 Exit codes:
-  0  done; with --verify: every bar equal, ledger balanced
-  1  --verify found a difference
-  2  wrong usage or profile
-  3  the server is not there, broke a stream or answered with an error";
+  0  done; with --verify, and of check: every bar equal, ledger balanced
+  1  --verify or check found a difference
+  2  wrong usage, profile or record
+  3  the server is not there, stayed away for longer than --reconnect-for, or answered with an error";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Send ticks, report what was measured, and with --verify check every bar.
     Run(RunArgs),
+    /// Check what a server holds against the record of a run: nothing acknowledged may be gone.
+    Check(CheckArgs),
     /// List the shipped profiles.
     Profiles,
     /// Print the first ticks of a profile.
@@ -95,6 +99,36 @@ pub struct RunArgs {
     /// With --verify: how long the server may take to come to rest.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "30s")]
     settle: units::Nanos,
+    /// How long a connection that broke is tried again without an acknowledgement; 0s fails at once.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "60s")]
+    reconnect_for: units::Nanos,
+    /// The most ticks of a stream on tikr.v1, where only a whole stream is acknowledged [default: all in one].
+    #[arg(long, value_name = "N", value_parser = stream_ticks)]
+    stream_ticks: Option<u64>,
+    /// What the producer ids of barline.v1 begin with, followed by `-` and the connection's number. A server that knows
+    /// them takes the batches for ones sent again [default: another one for every run].
+    #[arg(long, value_name = "ID", value_parser = producer_id)]
+    producer_id: Option<String>,
+    /// Keep what was acknowledged in this file, line by line as it is, for `loadgen check`.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Also write the result as JSON to this file; `-` writes it to standard output instead of the table.
+    #[arg(long, value_name = "FILE|-")]
+    pub json: Option<String>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The record of a run, which must not be under way.
+    #[arg(long, value_name = "FILE")]
+    pub record: PathBuf,
+    /// The server.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9876")]
+    pub addr: String,
+    /// How long the server may take to come to rest.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "30s")]
+    pub settle: units::Nanos,
     /// Also write the result as JSON to this file; `-` writes it to standard output instead of the table.
     #[arg(long, value_name = "FILE|-")]
     pub json: Option<String>,
@@ -148,9 +182,24 @@ impl RunArgs {
             prebuild: self.prebuild,
             verify: self.verify,
             settle: Duration::from_nanos(self.settle as u64),
+            reconnect: Duration::from_nanos(self.reconnect_for as u64),
+            stream_ticks: self.stream_ticks,
+            producer: self.producer_id.clone(),
+            record: self.record.clone(),
+            stop: Stop::default(),
         };
         Ok((profile, options))
     }
+}
+
+fn stream_ticks(text: &str) -> Result<u64, String> {
+    units::count(text).and_then(|ticks| if ticks > 0 { Ok(ticks) } else { Err("at least 1 is allowed".to_owned()) })
+}
+
+fn producer_id(text: &str) -> Result<String, String> {
+    // The server takes 128 bytes, with the connection's number behind it.
+    let allowed = (1..=120).contains(&text.len());
+    if allowed { Ok(text.to_owned()) } else { Err(format!("has {} bytes, 1 to 120 are allowed", text.len())) }
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::{
     encode::UNKNOWN_SPEC,
+    feed::Start,
     generate::{Fate, Stream, Tick},
     plan::Plan,
     profile::FieldType,
-    wire::{DimensionTable, Encode, Frame, Pool, push_varint, put_bytes},
+    wire::{DimensionTable, Encode, Frame, Pool, Position, push_varint, put_bytes},
 };
 
 /// Writes `barline.v1.IngestBatch`.
@@ -16,7 +17,10 @@ pub struct ColumnarEncoder {
     plan: Arc<Plan>,
     dimensions: DimensionTable,
     pool: Pool,
+    producer: String,
     next_batch: u64,
+    /// Batches up to this one need no sending any more.
+    acknowledged: u64,
     known: Batch,
     unknown: Batch,
 }
@@ -42,14 +46,16 @@ struct Column {
 }
 
 impl ColumnarEncoder {
-    /// An encoder for the series of `plan`, with buffers from `pool`.
-    pub fn new(plan: &Arc<Plan>, pool: Pool) -> Self {
+    /// An encoder for the series of `plan`, with buffers from `pool`, of the batches of `producer` from `start` on.
+    pub fn new(plan: &Arc<Plan>, pool: Pool, producer: &str, start: Start) -> Self {
         let series = plan.profile.series.0;
         Self {
             plan: plan.clone(),
             dimensions: DimensionTable::new(&plan.dimensions, series, 0x0a),
             pool,
-            next_batch: 1,
+            producer: producer.to_owned(),
+            next_batch: start.at.batch,
+            acknowledged: start.acknowledged,
             known: Batch::new(&plan.profile.spec, plan),
             unknown: Batch::new(UNKNOWN_SPEC, plan),
         }
@@ -64,11 +70,23 @@ impl Encode for ColumnarEncoder {
             batch.push(tick, &self.plan, &self.dimensions);
         }
         for batch in [&mut self.known, &mut self.unknown] {
-            if !batch.timestamps.is_empty() {
-                frames.push(batch.finish(self.next_batch, &self.plan, self.pool.take(0)));
-                self.next_batch += 1;
+            if batch.timestamps.is_empty() {
+                continue;
             }
+            let frame = batch.finish(self.next_batch, &self.producer, &self.plan, self.pool.take(0));
+            if self.next_batch > self.acknowledged {
+                frames.push(frame);
+            } else {
+                // The series it named are not in this stream's dictionary.
+                batch.dictionary.fill(0);
+                batch.named = 0;
+            }
+            self.next_batch += 1;
         }
+    }
+
+    fn next_batch(&self) -> u64 {
+        self.next_batch
     }
 }
 
@@ -110,11 +128,12 @@ impl Batch {
     }
 
     /// Writes the batch into `buffer` and empties it.
-    fn finish(&mut self, batch: u64, plan: &Plan, mut buffer: Vec<u8>) -> Frame {
+    fn finish(&mut self, batch: u64, producer: &str, plan: &Plan, mut buffer: Vec<u8>) -> Frame {
         buffer.clear();
         buffer.push(0x08);
         push_varint(&mut buffer, batch);
         put_bytes(&mut buffer, 0x12, self.spec.as_bytes());
+        put_bytes(&mut buffer, 0x42, producer.as_bytes());
         buffer.append(&mut self.new_series);
         put_packed(&mut buffer, 0x22, &self.timestamps, u64::to_le_bytes);
         put_packed(&mut buffer, 0x2a, &self.indices, u32::to_le_bytes);
@@ -128,7 +147,7 @@ impl Batch {
         self.timestamps.clear();
         self.indices.clear();
         self.sequences.clear();
-        Frame { len: buffer.len(), buffer, ticks, batch, due: 0 }
+        Frame { len: buffer.len(), buffer, ticks, batch, due: 0, start: Position::default() }
     }
 }
 
@@ -218,7 +237,7 @@ mod tests {
         for profile in ["market", "network", "asic", "host"] {
             let plan = plan(profile);
             let (mut stream, mut again) = (Stream::new(&plan, 0), Stream::new(&plan, 0));
-            let mut encoder = ColumnarEncoder::new(&plan, Pool::default());
+            let mut encoder = ColumnarEncoder::new(&plan, Pool::default(), "me-0", Start::default());
             let mut dictionaries: HashMap<String, Vec<HashMap<String, String>>> = HashMap::new();
             for round in 0..3 {
                 let mut frames = Vec::new();
@@ -226,7 +245,7 @@ mod tests {
                 let expected: Vec<Tick> = (0..300).map(|_| again.next().clone()).collect();
                 for (unknown, frame) in [false, true].into_iter().zip(&frames) {
                     let batch = IngestBatch::decode(frame.bytes()).unwrap();
-                    assert_eq!(batch.batch_id, frame.batch, "round {round}");
+                    assert_eq!((batch.batch_id, batch.producer_id.as_str()), (frame.batch, "me-0"), "round {round}");
                     let dictionary = dictionaries.entry(batch.spec.clone()).or_default();
                     dictionary.extend(batch.new_series.iter().map(|s| s.dimensions.clone()));
                     let expected: Vec<&Tick> =

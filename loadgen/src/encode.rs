@@ -6,7 +6,7 @@ use crate::{
     generate::{Fate, Stream, Tick},
     plan::Plan,
     profile::MAX_FIELDS,
-    wire::{DimensionTable, Encode, Frame, Pool, STEP, Varint, put_bytes},
+    wire::{DimensionTable, Encode, Frame, Pool, Position, STEP, Varint, put_bytes},
 };
 
 /// The spec that ticks of [`Fate::UnknownSeries`] name.
@@ -76,6 +76,10 @@ impl Encode for TikrEncoder {
         }
         frames.extend([&mut self.known, &mut self.unknown].into_iter().filter_map(Message::finish));
     }
+
+    fn next_batch(&self) -> u64 {
+        0
+    }
 }
 
 impl Message {
@@ -94,7 +98,7 @@ impl Message {
     fn finish(&mut self) -> Option<Frame> {
         let ticks = std::mem::take(&mut self.ticks);
         let buffer = std::mem::take(&mut self.buffer);
-        (ticks > 0).then_some(Frame { buffer, len: self.len, ticks, batch: 0, due: 0 })
+        (ticks > 0).then_some(Frame { buffer, len: self.len, ticks, batch: 0, due: 0, start: Position::default() })
     }
 }
 

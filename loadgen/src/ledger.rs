@@ -14,6 +14,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// The ledger of the profile's spec at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Ticks that came.
+    pub received: u64,
     /// Ticks taken.
     pub accepted: u64,
     /// Ticks of batches taken before.
@@ -28,6 +30,8 @@ pub struct Counts {
     pub dropped: u64,
     /// Ticks refused, by reason; ticks that named no known spec among them.
     pub rejected: BTreeMap<String, u64>,
+    /// Of these, ticks that named this spec.
+    pub rejected_own: u64,
 }
 
 /// What happened between two moments.
@@ -85,6 +89,24 @@ impl Counts {
         }
     }
 
+    /// Where ticks are missing or too many: everything that came was taken, refused or a duplicate, and everything taken
+    /// is in bars, open, on its way or dropped.
+    pub fn imbalance(&self) -> Vec<String> {
+        let Self { received, accepted, rejected_own, duplicate, in_bars, open, in_flight, dropped, .. } = self;
+        let mut problems = Vec::new();
+        if *received != accepted + rejected_own + duplicate {
+            problems.push(format!(
+                "{received} ticks received are not {accepted} accepted + {rejected_own} rejected + {duplicate} duplicate"
+            ));
+        }
+        if *accepted as i64 != (in_bars + open + dropped) as i64 + in_flight {
+            problems.push(format!(
+                "{accepted} ticks accepted are not {in_bars} in bars + {open} open + {in_flight} in flight + {dropped} dropped"
+            ));
+        }
+        problems
+    }
+
     /// What happened since `before`.
     pub fn since(&self, before: &Self) -> Change {
         let change = |now: u64, before: u64| now as i64 - before as i64;
@@ -106,6 +128,8 @@ impl Counts {
             rejected.insert("unknown_series".to_owned(), unknown);
         }
         Self {
+            received: own.received,
+            rejected_own: own.rejected.values().sum(),
             accepted: own.accepted,
             duplicate: own.duplicate,
             in_bars: own.in_bars,
@@ -120,6 +144,25 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_imbalance_is_told_with_its_numbers() {
+        let balanced = Counts {
+            received: 10,
+            accepted: 6,
+            rejected_own: 3,
+            duplicate: 1,
+            in_bars: 3,
+            open: 1,
+            in_flight: 1,
+            dropped: 1,
+            ..Counts::default()
+        };
+        assert_eq!(balanced.imbalance(), Vec::<String>::new());
+        let problems = Counts { in_bars: 4, received: 9, ..balanced }.imbalance();
+        assert_eq!(problems[0], "9 ticks received are not 6 accepted + 3 rejected + 1 duplicate");
+        assert_eq!(problems[1], "6 ticks accepted are not 4 in bars + 1 open + 1 in flight + 1 dropped");
+    }
 
     #[test]
     fn only_what_happened_in_between_counts() {

@@ -15,6 +15,7 @@ use crate::{pace::Pacer, units::Nanos};
 pub struct Meter {
     pacer: Pacer,
     ticks: AtomicU64,
+    again: AtomicU64,
     bytes: AtomicU64,
     send: Mutex<Histogram<u64>>,
     ack: Mutex<Histogram<u64>>,
@@ -46,6 +47,7 @@ impl Meter {
         Self {
             pacer,
             ticks: AtomicU64::new(0),
+            again: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             send: Mutex::new(histogram()),
             ack: Mutex::new(histogram()),
@@ -69,7 +71,17 @@ impl Meter {
         self.record(&self.ack, due);
     }
 
-    /// Ticks the transport has taken.
+    /// Says that `ticks` ticks the transport has taken will be sent again.
+    pub fn again(&self, ticks: u64) {
+        self.again.fetch_add(ticks, Relaxed);
+    }
+
+    /// Ticks the transport has taken and that will not be sent again.
+    pub fn progress(&self) -> u64 {
+        self.ticks().saturating_sub(self.again.load(Relaxed))
+    }
+
+    /// Ticks the transport has taken, each time one was sent.
     pub fn ticks(&self) -> u64 {
         self.ticks.load(Relaxed)
     }

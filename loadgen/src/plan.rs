@@ -1,5 +1,7 @@
 //! A profile made into one run: its name, its times, and who sends what.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     dimensions::Dimensions,
     pace::Schedule,
@@ -8,7 +10,8 @@ use crate::{
 };
 
 /// When a run ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Limit {
     /// After this many ticks over all connections.
     Ticks(u64),
@@ -23,6 +26,8 @@ pub struct Plan {
     pub profile: Profile,
     /// The run's name: a part of the dimensions of all its series, so that runs do not share any.
     pub run: String,
+    /// When the run ends.
+    pub limit: Limit,
     /// Wall clock at the beginning.
     pub started: Nanos,
     /// Event time of the first tick.
@@ -72,7 +77,7 @@ impl Plan {
         }
         let run = run_name(started);
         let dimensions = Dimensions::new(&profile, &run)?;
-        Ok(Self { profile, run, started, base: started - past, schedule, paced, ticks, stop_after, dimensions })
+        Ok(Self { profile, run, limit, started, base: started - past, schedule, paced, ticks, stop_after, dimensions })
     }
 
     /// How many connections there are.

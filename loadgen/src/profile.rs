@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     units::{Count, Rate, SECOND, Span},
@@ -16,7 +16,7 @@ use crate::{
 pub const MAX_FIELDS: usize = 16;
 
 /// One load profile.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// One line for `loadgen profiles`.
@@ -78,7 +78,7 @@ pub struct Profile {
 }
 
 /// How one dimension of a series gets its value. Exactly one of `value` and `values` is given.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DimensionRule {
     /// The dimension's name.
@@ -90,7 +90,7 @@ pub struct DimensionRule {
 }
 
 /// One field of a tick.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Field {
     /// The field's name.
@@ -112,7 +112,7 @@ pub struct Field {
 }
 
 /// The type of a field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FieldType {
     /// Signed 64-bit integer.
@@ -124,7 +124,7 @@ pub enum FieldType {
 }
 
 /// One metric of the spec.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metric {
     /// The metric's name.
@@ -136,7 +136,7 @@ pub struct Metric {
 }
 
 /// Bursts: for the first tenth of every period the rate is `factor` times as high.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Burst {
     /// The period.
@@ -146,7 +146,7 @@ pub struct Burst {
 }
 
 /// A share of ticks is up to `up_to` older than its place in the stream.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Disorder {
     /// The share, 0 to 1.
@@ -156,7 +156,7 @@ pub struct Disorder {
 }
 
 /// A share of ticks is `by` older than its place in the stream.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Late {
     /// The share, 0 to 1.
@@ -166,7 +166,7 @@ pub struct Late {
 }
 
 /// A share of ticks.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Share {
     /// The share, 0 to 1.
@@ -174,7 +174,7 @@ pub struct Share {
 }
 
 /// The wire ticks are sent on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 pub enum Protocol {
     /// tikr's wire: one message per tick, one reply per stream.
     #[default]

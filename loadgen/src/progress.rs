@@ -31,7 +31,7 @@ async fn bar(meter: &Meter, total: Option<u64>) {
     let bar = ClearOnDrop(bar);
     loop {
         tokio::time::sleep(REFRESH).await;
-        bar.0.set_position(meter.ticks());
+        bar.0.set_position(meter.progress());
         bar.0.set_message(line(meter));
     }
 }
@@ -44,7 +44,7 @@ async fn lines(meter: &Meter) {
 }
 
 fn line(meter: &Meter) -> String {
-    let (ticks, seconds) = (meter.ticks(), meter.pacer().seconds());
+    let (ticks, seconds) = (meter.progress(), meter.pacer().seconds());
     let rate = grouped((ticks as f64 / seconds.max(1e-3)) as u64);
     format!("{seconds:.1} s  {} ticks sent  {rate} ticks/s", grouped(ticks))
 }

@@ -6,10 +6,12 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::{
+    audit::Found,
     meter::Latency,
     plan::Plan,
+    profile::Protocol,
     units::Rate,
-    verify::{Verdict, counts},
+    verify::{Checked, Verdict, counts},
 };
 
 /// The result of a run.
@@ -33,6 +35,8 @@ pub struct Report {
     pub rate_asked: Option<f64>,
     /// What was sent and what became of it.
     pub ticks: Ticks,
+    /// What was sent more than once.
+    pub again: Again,
     /// From the first message to the server's last word.
     pub seconds: f64,
     /// Accepted ticks per second.
@@ -62,8 +66,21 @@ pub struct Ticks {
     pub accepted: u64,
     /// Refused, as the server said, by reason.
     pub rejected: BTreeMap<String, u64>,
+    /// Of batches sent again that had been taken: acknowledged once, refused ticks among them.
+    pub duplicate: u64,
     /// Neither said to be taken nor to be refused.
     pub unaccounted: i64,
+}
+
+/// What was sent more than once, because a stream broke.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Again {
+    /// How often a stream broke and was begun anew.
+    pub reconnects: u64,
+    /// Batches, on `barline.v1`: there once all the same.
+    pub batches: u64,
+    /// Ticks; on `tikr.v1` they may be there as often as they were sent.
+    pub ticks: u64,
 }
 
 /// CPU time.
@@ -92,6 +109,7 @@ impl Report {
                 Rate::PerSecond(rate) => Some(rate),
             },
             ticks,
+            again: Again::default(),
             seconds: 0.0,
             ticks_per_second: 0.0,
             megabytes_per_second: 0.0,
@@ -111,13 +129,8 @@ impl Report {
         for (name, value) in self.rows() {
             table.add_row([name, value]);
         }
-        let mut text: String = table.to_string().lines().map(|line| line.trim_end().to_owned() + "\n").collect();
-        for difference in self.verify.iter().flat_map(|v| v.ledger.iter().chain(&v.differences)) {
-            text += "\n";
-            text += difference.trim_end();
-            text += "\n";
-        }
-        text
+        let text: String = table.to_string().lines().map(|line| line.trim_end().to_owned() + "\n").collect();
+        text + &self.verify.as_ref().map_or_else(String::new, Verdict::problems)
     }
 
     fn rows(&self) -> Vec<(String, String)> {
@@ -130,6 +143,9 @@ impl Report {
         ];
         if self.ticks.unaccounted != 0 {
             rows.push(("unaccounted", format!("{} ticks", self.ticks.unaccounted)));
+        }
+        if self.again.reconnects > 0 {
+            rows.push(("reconnects", self.again.text(self.protocol, self.ticks.duplicate)));
         }
         let rate = grouped(self.ticks_per_second as u64);
         rows.push((
@@ -154,6 +170,18 @@ impl Report {
     }
 }
 
+impl Again {
+    fn text(&self, protocol: &str, duplicate: u64) -> String {
+        let Self { reconnects, batches, ticks } = *self;
+        let (batches, ticks, duplicate) = (grouped(batches), grouped(ticks), grouped(duplicate));
+        if protocol == Protocol::Barline.name() {
+            format!("{reconnects}, {batches} batches of {ticks} ticks sent again, {duplicate} ticks had been taken")
+        } else {
+            format!("{reconnects}, {ticks} ticks sent again, which may be there twice")
+        }
+    }
+}
+
 impl Latency {
     fn text(&self) -> String {
         let ms = |us: f64| format!("{:.2}", us / 1e3);
@@ -163,18 +191,45 @@ impl Latency {
 }
 
 impl Verdict {
-    fn text(&self) -> String {
+    /// What was found, in one line.
+    pub fn text(&self) -> String {
         let bars = format!(
             "{} of {} bars, {} amended",
             grouped(self.bars_stored),
             grouped(self.bars_expected),
             grouped(self.bars_amended)
         );
+        let ticks = self.ticks.as_ref().map_or_else(String::new, |ticks| format!("; {}", ticks.text()));
+        let of = match self.checked {
+            Checked::Sent => "",
+            Checked::Stored => " to the ticks that are there",
+        };
         if self.ok {
-            format!("ok: {bars}, all equal, ledger balanced")
+            format!("ok: {bars}, all equal{of}, ledger balanced{ticks}")
         } else {
-            format!("FAILED: {bars}, {} wrong, {} problems in the ledger", grouped(self.bars_wrong), self.ledger.len())
+            let wrong = grouped(self.bars_wrong);
+            format!("FAILED: {bars}, {wrong} not equal{of}, {} problems in the ledger{ticks}", self.ledger.len())
         }
+    }
+
+    /// What is wrong, in full.
+    pub fn problems(&self) -> String {
+        let ticks = self.ticks.iter().flat_map(|ticks| &ticks.problems);
+        let all = self.ledger.iter().chain(ticks).chain(&self.differences);
+        all.map(|problem| format!("\n{}\n", problem.trim_end())).collect()
+    }
+}
+
+impl Found {
+    fn text(&self) -> String {
+        let Self { acknowledged, stored, unacknowledged, again, wrong, .. } = self;
+        let mut text = format!("{} ticks acknowledged, {} there", grouped(*acknowledged), grouped(*stored));
+        for (number, what) in [(unacknowledged, "not acknowledged"), (again, "once more"), (wrong, "wrong")] {
+            if *number > 0 {
+                text += &format!(", {} {what}", grouped(*number));
+            }
+        }
+        text
     }
 }
 

@@ -2,30 +2,30 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
-    thread,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use barline_proto::barline::barline_client::BarlineClient;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use crate::{
     connect,
-    feed::Feed,
-    in_flight::InFlight,
+    connection::{Connection, Tally},
+    feed::{Feed, Seed, Start},
     ledger::Counts,
+    link::Link,
     meter::{self, Meter},
-    native,
     pace::Pacer,
     plan::{Limit, Plan},
     profile::{Profile, Protocol},
     progress,
-    report::{Cpu, Report, Ticks},
-    tikr::{self, Reply},
+    record::{Known, Record, Recorder},
+    report::{Again, Cpu, Report, Ticks},
     units::Nanos,
-    verify::Expectation,
+    verify::{Expectation, Verdict},
     wire::Pool,
 };
 
@@ -51,18 +51,20 @@ pub struct Options {
     pub verify: bool,
     /// How long the server may take to come to rest.
     pub settle: Duration,
+    /// How long a connection is tried again after it broke.
+    pub reconnect: Duration,
+    /// The most ticks of a stream of `tikr.v1`; `None` for all of a connection's in one.
+    pub stream_ticks: Option<u64>,
+    /// What the producer ids begin with; `None` for one of its own for every run.
+    pub producer: Option<String>,
+    /// Where to keep what was acknowledged.
+    pub record: Option<PathBuf>,
+    /// Ends the run early.
+    pub stop: Stop,
 }
 
-/// Frames between the producing thread and the transport: enough to keep both busy.
-const HANDED_OVER: usize = 4;
-
-/// What came of one connection.
-struct Outcome {
-    sent: u64,
-    /// When its last message was handed over, since the run's beginning.
-    sent_at: Nanos,
-    reply: Reply,
-}
+/// Ends a run early when it is set: what was sent is still waited for.
+pub type Stop = Arc<AtomicBool>;
 
 /// Runs `profile`, checked.
 ///
@@ -79,20 +81,65 @@ pub async fn run(profile: Profile, options: &Options) -> Result<Report, Failure>
 
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as Nanos);
     let plan = Arc::new(Plan::new(profile, options.limit, started).map_err(Failure::Usage)?);
-    let feeds = feeds(&plan, options.prebuild);
+    let record = options.record.as_deref().map(|file| Recorder::create(file, &plan)).transpose();
+    let record = record.map_err(Failure::Usage)?.unwrap_or_default();
+    let feeds = feeds(&plan, options);
     let cpu = meter::cpu_seconds();
     let meter = Arc::new(Meter::new(Pacer::start()));
-    let outcomes = send(&plan, &meter, channels, feeds).await.map_err(Failure::Connection)?;
+    let connection = |feed: &Feed| Connection {
+        meter: meter.clone(),
+        stream_ticks: options.stream_ticks.unwrap_or(u64::MAX),
+        link: Link::new(&options.address, options.reconnect),
+        record: record.clone(),
+        tally: Tally::default(),
+        seed: feed.seed().clone(),
+    };
+    let connections: Vec<Connection> = feeds.iter().map(connection).collect();
+    let tallies = send(&plan, &meter, connections, channels, feeds).await.map_err(Failure::Connection)?;
     let cpu = cpu.and_then(|before| Some(meter::cpu_seconds()? - before));
 
-    let mut report = report(&plan, &meter, &outcomes, cpu);
+    let mut report = report(&plan, &meter, &tallies, cpu);
     if let Some(before) = before {
-        let sent: Vec<u64> = outcomes.iter().map(|outcome| outcome.sent).collect();
-        let expected = Expectation::regenerate(&plan, &sent).map_err(Failure::Usage)?;
-        let verdict = expected.verify(&mut client, &plan, &before, options.settle).await;
-        report.verify = Some(verdict.map_err(Failure::Connection)?);
+        // What was connected before the run may be gone.
+        let control = connect::connect(&options.address).await.map_err(Failure::Connection)?;
+        report.verify = Some(verify(&mut connect::barline(control), &plan, &tallies, &before, options.settle).await?);
     }
     Ok(report)
+}
+
+/// Checks what a server holds against the record of a run.
+///
+/// # Errors
+/// See [`Failure`].
+pub async fn check(file: &std::path::Path, address: &str, settle: Duration) -> Result<Verdict, Failure> {
+    let record = Record::read(file).map_err(Failure::Usage)?;
+    let channel = connect::connect(address).await.map_err(Failure::Connection)?;
+    Verdict::of(&mut connect::barline(channel), &record, settle).await.map_err(Failure::Connection)
+}
+
+/// Holds what the server has against what was sent: exactly, unless ticks may be there twice.
+async fn verify(
+    client: &mut BarlineClient<Channel>,
+    plan: &Arc<Plan>,
+    tallies: &[Tally],
+    before: &Counts,
+    settle: Duration,
+) -> Result<Verdict, Failure> {
+    let again = tallies.iter().any(|tally| tally.ticks_again > 0);
+    if again && plan.profile.protocol == Protocol::Tikr {
+        let known = |tally: &Tally| Known {
+            ticks: tally.sent,
+            taken: tally.accepted,
+            again: tally.again.clone(),
+            sent: Some(tally.sent),
+            ..Known::default()
+        };
+        let record = Record { plan: plan.clone(), connections: tallies.iter().map(known).collect() };
+        return Verdict::of(client, &record, settle).await.map_err(Failure::Connection);
+    }
+    let sent: Vec<u64> = tallies.iter().map(|tally| tally.sent).collect();
+    let expected = Expectation::regenerate(plan, &sent).map_err(Failure::Usage)?;
+    expected.verify(client, plan, before, settle, again).await.map_err(Failure::Connection)
 }
 
 /// The ledger at rest before the run, so that what happens in it is the run's doing.
@@ -101,15 +148,24 @@ async fn rest(client: &mut BarlineClient<Channel>, profile: &Profile, options: &
     counts.map_err(|e| Failure::Connection(format!("before the run: {e}")))
 }
 
-/// A feed and the pool its buffers come from, per connection.
-fn feeds(plan: &Arc<Plan>, prebuild: bool) -> Vec<(Feed, Pool)> {
+/// A feed per connection.
+fn feeds(plan: &Arc<Plan>, options: &Options) -> Vec<Feed> {
+    // Two runs may begin in the same millisecond and have the same name.
+    let own = || format!("loadgen-{}-{:08x}", plan.run, fastrand::u32(..));
+    let producer = options.producer.clone().unwrap_or_else(own);
     let feed = |connection| {
-        let pool = Pool::default();
-        let mut feed = Feed::new(plan, connection, pool.clone());
-        if prebuild {
+        let seed = Seed {
+            plan: plan.clone(),
+            connection,
+            producer: format!("{producer}-{connection}"),
+            pool: Pool::default(),
+            stop: options.stop.clone(),
+        };
+        let mut feed = Feed::new(seed, Start::default());
+        if options.prebuild {
             feed.prebuild();
         }
-        (feed, pool)
+        feed
     };
     (0..plan.connections()).map(feed).collect()
 }
@@ -118,75 +174,54 @@ fn feeds(plan: &Arc<Plan>, prebuild: bool) -> Vec<(Feed, Pool)> {
 async fn send(
     plan: &Arc<Plan>,
     meter: &Arc<Meter>,
+    connections: Vec<Connection>,
     channels: Vec<Channel>,
-    feeds: Vec<(Feed, Pool)>,
-) -> Result<Vec<Outcome>, String> {
-    let mut connections = JoinSet::new();
-    for (number, (channel, (feed, pool))) in channels.into_iter().zip(feeds).enumerate() {
-        let (plan, meter) = (plan.clone(), meter.clone());
-        connections.spawn(async move { (number, connection(&plan, meter, channel, feed, pool).await) });
+    feeds: Vec<Feed>,
+) -> Result<Vec<Tally>, String> {
+    let mut sending = JoinSet::new();
+    for ((connection, channel), feed) in connections.into_iter().zip(channels).zip(feeds) {
+        sending.spawn(async move { (connection.seed.connection, connection.run(channel, feed).await) });
     }
     let progress = tokio::spawn(progress::show(meter.clone(), plan.ticks));
-    let mut outcomes = BTreeMap::new();
-    while let Some(joined) = connections.join_next().await {
-        let (number, outcome) = joined.map_err(|e| format!("a connection's task ended: {e}"))?;
-        outcomes.insert(number, outcome.map_err(|e| format!("connection {number}: {e}"))?);
+    let mut tallies = BTreeMap::new();
+    while let Some(joined) = sending.join_next().await {
+        let (number, tally) = joined.map_err(|e| format!("a connection's task ended: {e}"))?;
+        tallies.insert(number, tally.map_err(|e| format!("connection {number}: {e}"))?);
     }
     progress.abort();
     // The bar is cleared when its future is dropped, which must be before anything else is printed.
     let _ = progress.await;
-    Ok(outcomes.into_values().collect())
+    Ok(tallies.into_values().collect())
 }
 
-/// Sends one feed on one channel.
-async fn connection(
-    plan: &Plan,
-    meter: Arc<Meter>,
-    channel: Channel,
-    feed: Feed,
-    pool: Pool,
-) -> Result<Outcome, String> {
-    let (sender, frames) = mpsc::channel(HANDED_OVER);
-    let columnar = plan.profile.protocol == Protocol::Barline;
-    let in_flight = columnar.then(|| Arc::new(InFlight::new(plan.profile.in_flight.0 as usize)));
-    // Named, so that a profiler tells generating from sending.
-    let producer = thread::Builder::new().name("generate".to_owned()).spawn({
-        let (pacer, in_flight) = (meter.pacer(), in_flight.clone());
-        move || {
-            let sent = feed.run(pacer, &sender, in_flight.as_deref());
-            (sent, pacer.elapsed())
-        }
-    });
-    let producer = producer.map_err(|e| format!("cannot start a thread: {e}"))?;
-    let reply = match in_flight {
-        None => tikr::send(channel, frames, meter, pool).await,
-        Some(in_flight) => native::send(channel, frames, in_flight, meter, pool).await,
-    }?;
-    let produced = tokio::task::spawn_blocking(move || producer.join()).await;
-    let (sent, sent_at) = produced.map_err(|e| e.to_string())?.map_err(|_| "the generator panicked".to_owned())?;
-    Ok(Outcome { sent, sent_at, reply })
-}
-
-fn report(plan: &Plan, meter: &Meter, outcomes: &[Outcome], cpu: Option<f64>) -> Report {
+fn report(plan: &Plan, meter: &Meter, tallies: &[Tally], cpu: Option<f64>) -> Report {
     let mut rejected = BTreeMap::new();
-    for (reason, count) in outcomes.iter().flat_map(|outcome| &outcome.reply.rejected) {
+    for (reason, count) in tallies.iter().flat_map(|tally| &tally.rejected) {
         *rejected.entry(reason.clone()).or_default() += count;
     }
-    let sent: u64 = outcomes.iter().map(|outcome| outcome.sent).sum();
-    let accepted: u64 = outcomes.iter().map(|outcome| outcome.reply.accepted).sum();
-    let unaccounted = sent as i64 - accepted as i64 - rejected.values().sum::<u64>() as i64;
-    let end = outcomes.iter().map(|outcome| outcome.reply.at).max().unwrap_or(0);
-    let sent_at = outcomes.iter().map(|outcome| outcome.sent_at).max().unwrap_or(0);
+    let sum = |of: fn(&Tally) -> u64| tallies.iter().map(of).sum::<u64>();
+    let sent = sum(|tally| tally.sent);
+    let accepted = sum(|tally| tally.accepted);
+    let duplicate = sum(|tally| tally.duplicate);
+    let unaccounted = sent as i64 - (accepted + duplicate + rejected.values().sum::<u64>()) as i64;
+    let end = tallies.iter().map(|tally| tally.at).max().unwrap_or(0);
+    let sent_at = tallies.iter().map(|tally| tally.sent_at).max().unwrap_or(0);
     let seconds = (end as f64 / 1e9).max(1e-9);
+    let again = Again {
+        reconnects: sum(|tally| tally.reconnects),
+        batches: sum(|tally| tally.batches_again),
+        ticks: sum(|tally| tally.ticks_again),
+    };
     Report {
+        again,
         seconds,
-        ticks_per_second: accepted as f64 / seconds,
+        ticks_per_second: (accepted + duplicate) as f64 / seconds,
         megabytes_per_second: meter.bytes() as f64 / seconds / 1e6,
-        bytes_per_tick: meter.bytes() as f64 / sent.max(1) as f64,
+        bytes_per_tick: meter.bytes() as f64 / meter.ticks().max(1) as f64,
         send_latency: meter.send_latency(),
         ack_latency: meter.ack_latency(),
         final_ack_ms: (end - sent_at) as f64 / 1e6,
         generator_cpu: cpu.map(|seconds| Cpu { seconds, ns_per_tick: seconds * 1e9 / sent.max(1) as f64 }),
-        ..Report::of(plan, Ticks { sent, accepted, rejected, unaccounted })
+        ..Report::of(plan, Ticks { sent, accepted, rejected, duplicate, unaccounted })
     }
 }

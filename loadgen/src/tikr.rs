@@ -1,6 +1,6 @@
-//! Sending on `tikr.v1`: one client stream, one reply when it ends.
+//! One stream of `tikr.v1`: messages one way, one reply when it ends.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use barline_proto::tikr::IngestResponse;
 use http::uri::PathAndQuery;
@@ -8,40 +8,31 @@ use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, client::Grpc, metadata::MetadataMap, transport::Channel};
 
-use crate::{
-    codec::FrameCodec,
-    meter::Meter,
-    units::Nanos,
-    wire::{Frame, Pool},
-};
+use crate::{codec::FrameCodec, connection::Connection, link::Broken, wire::Frame};
 
-/// What the server said about the ticks of one connection.
+/// Trailing metadata with this prefix counts rejected ticks; the rest of the key is the reason.
+pub const REJECTED: &str = "barline-rejected-";
+
+/// What the server said of one stream.
 #[derive(Debug, Default)]
 pub struct Reply {
     /// Ticks it took.
     pub accepted: u64,
     /// Ticks it refused, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// When the last of it came, since the run's beginning.
-    pub at: Nanos,
 }
-
-/// Trailing metadata with this prefix counts rejected ticks; the rest of the key is the reason.
-pub const REJECTED: &str = "barline-rejected-";
 
 /// Sends `frames` until their sender is gone.
 ///
 /// # Errors
 /// The stream broke.
-pub async fn send(channel: Channel, frames: Receiver<Frame>, meter: Arc<Meter>, pool: Pool) -> Result<Reply, String> {
+pub async fn send(connection: &Connection, channel: Channel, frames: Receiver<Frame>) -> Result<Reply, Broken> {
     let mut client = Grpc::new(channel);
-    client.ready().await.map_err(|e| format!("the connection is gone: {e}"))?;
-    let codec = FrameCodec::<IngestResponse>::new(meter.clone(), pool);
+    client.ready().await.map_err(|e| Broken::passing(format!("the connection is gone: {e}")))?;
+    let codec = FrameCodec::<IngestResponse>::new(connection.meter.clone(), connection.seed.pool.clone());
     let path = PathAndQuery::from_static("/tikr.v1.Tikr/IngestTicks");
-    let reply = client.client_streaming(Request::new(ReceiverStream::new(frames)), path, codec).await;
-    let reply = reply.map_err(|status| format!("the stream broke: {:?}: {}", status.code(), status.message()))?;
-    let rejected = rejected(reply.metadata());
-    Ok(Reply { accepted: reply.get_ref().ticks_received, rejected, at: meter.pacer().elapsed() })
+    let reply = client.client_streaming(Request::new(ReceiverStream::new(frames)), path, codec).await?;
+    Ok(Reply { accepted: reply.get_ref().ticks_received, rejected: rejected(reply.metadata()) })
 }
 
 fn rejected(metadata: &MetadataMap) -> BTreeMap<String, u64> {

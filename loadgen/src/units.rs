@@ -1,6 +1,6 @@
 //! Durations and counts as people write them: `250ms`, `30s`, `100k`, `2M`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A span of time in nanoseconds.
 pub type Nanos = i64;
@@ -14,7 +14,7 @@ pub const SECOND: Nanos = 1_000_000_000;
 pub struct Span(pub Nanos);
 
 /// A whole number as written in a profile: `5000` or `5k`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Count(pub u64);
 
@@ -87,6 +87,21 @@ pub fn rate(text: &str) -> Result<Rate, String> {
     match value {
         Some(value) if value > 0.0 && value <= 1e9 => Ok(Rate::PerSecond(value)),
         _ => Err(format!("rate {text:?} is neither `max` nor ticks per second in (0, 1G], write it as in 100k")),
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}ns", self.0))
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Max => serializer.serialize_str("max"),
+            Self::PerSecond(rate) => serializer.serialize_f64(*rate),
+        }
     }
 }
 

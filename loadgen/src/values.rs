@@ -1,9 +1,9 @@
 //! How the values of a field are made, one tick after another.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A rule for the values of one field. All values are integers; a float64 field may divide them.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Maker {
     /// Each series wanders from a value of its own, by at most `step` a tick, within [`min`, `max`].

@@ -8,6 +8,9 @@ use crate::{dimensions::Dimensions, generate::Stream, units::Nanos};
 pub trait Encode: Send {
     /// Takes the next `count` ticks of `stream` and appends their messages to `frames`.
     fn encode(&mut self, stream: &mut Stream, count: u64, frames: &mut Vec<Frame>);
+
+    /// The id its next batch will have, 0 where batches have none.
+    fn next_batch(&self) -> u64;
 }
 
 /// One encoded message.
@@ -23,7 +26,27 @@ pub struct Frame {
     pub batch: u64,
     /// When it is due, since the run's beginning.
     pub due: Nanos,
+    /// Where the ticks it was made of begin.
+    pub start: Position,
 }
+
+/// A place between two messages of one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Ticks before it.
+    pub ticks: u64,
+    /// The id of the batch after it, on `barline.v1`.
+    pub batch: u64,
+}
+
+impl Default for Position {
+    fn default() -> Self {
+        Self { ticks: 0, batch: FIRST_BATCH }
+    }
+}
+
+/// The id of a connection's first batch.
+pub const FIRST_BATCH: u64 = 1;
 
 /// Buffers between their uses, so that a run allocates only at its beginning.
 #[derive(Debug, Clone, Default)]

@@ -116,12 +116,106 @@ fn a_ledger_that_does_not_come_to_rest_fails_and_says_so() {
 
 #[test]
 fn a_broken_stream_and_an_absent_server_exit_with_3() {
-    let broken = against(Fault::Breaks, "--rate max --ticks 100k");
-    assert_eq!(broken.status.code(), Some(3));
-    assert!(String::from_utf8_lossy(&broken.stderr).contains("the fake breaks"));
+    for protocol in ["tikr.v1", "barline.v1"] {
+        let broken =
+            against(Fault::Breaks, &format!("--rate max --ticks 10k --reconnect-for 0s --protocol {protocol}"));
+        assert_eq!(broken.status.code(), Some(3));
+        let text = String::from_utf8_lossy(&broken.stderr);
+        assert!(text.contains("the fake breaks") && !text.contains("gave up"), "{text}");
+    }
     let absent = loadgen("http://127.0.0.1:1", "--ticks 1");
     assert_eq!(absent.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&absent.stderr).contains("cannot connect to http://127.0.0.1:1"));
+}
+
+#[test]
+fn batches_are_sent_again_over_broken_streams_and_count_once() {
+    for (fault, ticks) in [(Fault::Cuts, 30_003), (Fault::Restarts, 20_003)] {
+        let arguments = format!(
+            "--rate max --ticks {ticks} --series 60 --connections 3 --protocol barline.v1 --verify --json - \
+             --set event_rate=5k --set batch=300 --set in_flight=5 --set shared_series=true {ODD}"
+        );
+        let output = against(fault, &arguments);
+        let report = json(&output);
+        assert_eq!(output.status.code(), Some(0), "{fault:?} {report:#}");
+        assert_eq!((&report["verify"]["ok"], &report["verify"]["checked"]), (&true.into(), &"sent".into()));
+        let (again, ticks_said) = (&report["again"], &report["ticks"]);
+        assert_eq!((&ticks_said["sent"], &ticks_said["unaccounted"]), (&ticks.into(), &0.into()));
+        assert!(again["reconnects"].as_u64() >= Some(3), "{report:#}");
+        assert!(again["batches"].as_u64() >= again["reconnects"].as_u64(), "{report:#}");
+        assert!(fault == Fault::Restarts || ticks_said["duplicate"].as_u64() > Some(0), "{report:#}");
+    }
+}
+
+#[test]
+fn streams_that_cannot_say_what_came_are_sent_again_and_the_verdict_says_so() {
+    for fault in [Fault::Cuts, Fault::Restarts] {
+        let arguments = format!(
+            "--rate max --ticks 20003 --series 60 --connections 3 --stream-ticks 600 --verify --json - \
+             --set event_rate=5k --set batch=300 --set shared_series=true {ODD}"
+        );
+        let output = against(fault, &arguments);
+        let report = json(&output);
+        assert_eq!(output.status.code(), Some(0), "{fault:?} {report:#}");
+        assert_eq!((&report["verify"]["ok"], &report["verify"]["checked"]), (&true.into(), &"stored".into()));
+        assert!(report["again"]["ticks"].as_u64() > Some(600), "{report:#}");
+        let ticks = &report["verify"]["ticks"];
+        let number = |of: &Value| of.as_u64().unwrap();
+        assert_eq!(number(&ticks["stored"]), number(&ticks["acknowledged"]) + number(&ticks["again"]), "{report:#}");
+    }
+}
+
+#[test]
+fn a_server_that_stays_away_is_given_up_with_how_long_it_was_tried() {
+    let output = against(Fault::Breaks, "--rate max --ticks 10k --protocol barline.v1 --reconnect-for 300ms");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("gave up after") && text.contains("--reconnect-for"), "{text}");
+}
+
+/// Runs against `fault` with a record, and checks that against what is held then.
+fn recorded(fault: Fault, arguments: &str) -> (Output, Value, Option<i32>) {
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("acks.jsonl");
+    let fake = Fake::start(fault);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["run", "--profile", "market", "--rate", "max", "--series", "30", "--set", "event_rate=5k"]);
+    command.arg(format!("--addr=http://{}", fake.address)).arg("--record").arg(&record);
+    let run = command.args(arguments.split_whitespace()).output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["check", "--settle", "300ms", "--json", "-", "--record"]).arg(&record);
+    let check = command.arg(format!("--addr=http://{}", fake.healed().address)).output().unwrap();
+    (run, json(&check), check.status.code())
+}
+
+#[test]
+fn a_record_is_enough_to_check_a_run_that_was_cut_off() {
+    for protocol in ["tikr.v1 --stream-ticks 900", "barline.v1"] {
+        for fault in [Fault::None, Fault::Cuts] {
+            let arguments = format!("--ticks 10k --protocol {protocol} --set batch=300 --reconnect-for 0s");
+            let (run, verdict, code) = recorded(fault, &arguments);
+            assert_eq!(run.status.code(), Some(if fault == Fault::None { 0 } else { 3 }), "{run:?}");
+            assert_eq!((code, &verdict["ok"]), (Some(0), &true.into()), "{protocol} {fault:?} {verdict:#}");
+            assert!(verdict["ticks"]["acknowledged"].as_u64() > Some(500), "{verdict:#}");
+            assert!(verdict["ticks"]["unacknowledged"].as_u64().is_some(), "{verdict:#}");
+        }
+    }
+}
+
+#[test]
+fn lies_about_acknowledged_and_repeated_batches_are_found() {
+    let native = "--connections 1 --protocol barline.v1 --ticks 10k --set batch=300";
+    for (fault, lie) in [
+        (Fault::Forgets, "acknowledged and gone: of the 300 ticks of batch 3 of connection 0 0 are there"),
+        (Fault::Tears, "there in part: of the 300 ticks of batch 3"),
+        (Fault::TakesTwice, "there 2 times and was sent 1 times"),
+    ] {
+        let reconnect = if fault == Fault::Tears { "0s" } else { "10s" };
+        let (_, verdict, code) = recorded(fault, &format!("{native} --reconnect-for {reconnect}"));
+        assert_eq!(code, Some(1), "{fault:?} {verdict:#}");
+        let problem = verdict["ticks"]["problems"][0].as_str().unwrap_or_default();
+        assert!(problem.contains(lie), "{fault:?} {verdict:#}");
+    }
 }
 
 #[test]
@@ -132,6 +226,8 @@ fn wrong_usage_exits_with_2_and_names_the_remedy() {
         ("--set series=0", "1 to"),
         ("--prebuild --rate 5", "--rate max"),
         ("--rate max --ticks 1G --set event_rate=1", "raise event_rate"),
+        ("--stream-ticks 0", "at least 1"),
+        ("--ticks 1 --record /no/such/folder/file", "--record /no/such/folder/file"),
     ] {
         let output = against(Fault::None, arguments);
         let text = String::from_utf8_lossy(&output.stderr);

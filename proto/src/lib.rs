@@ -9,11 +9,11 @@ pub mod tikr {
     tonic::include_proto!("tikr.v1");
 }
 
-/// `barline.v1`: columnar ingest, live bars, queries and the ledger.
+/// `barline.v1`: columnar ingest, live bars, queries, the ledger, and the operators' jobs.
 #[allow(missing_docs, clippy::all)]
 pub mod barline {
     tonic::include_proto!("barline.v1");
 }
 
-/// The encoded descriptor set of both packages, for gRPC server reflection.
+/// The encoded descriptor set of what the ports serve, for gRPC server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

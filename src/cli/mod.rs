@@ -4,6 +4,7 @@
 //! 3 it could not start (port taken, data directory in use).
 
 pub mod check;
+pub mod operate;
 pub mod query;
 pub mod run;
 
@@ -34,6 +35,8 @@ Examples:
   barline run topologies/edge.yaml --set aggregate.instances=4
   barline check topologies/*.yaml                  every error at once, and the resolved plan
   barline query bars market_ticks symbol=AAPL --from -5m
+  barline backup /mnt/backup/today                 while it runs
+  barline store verify --repair                    every value, and what can be made good
 
 Log level: BARLINE_LOG=debug (default info; per module: info,barline::runtime=debug).
 
@@ -66,6 +69,14 @@ pub enum Command {
     },
     /// Ask a running barline for bars, ticks, series or the ledger.
     Query(query::QueryArgs),
+    /// Derive the bars of a spec again from the journal, compare them with the stored ones, install what differs.
+    Replay(operate::ReplayArgs),
+    /// Check, repair and measure what is stored.
+    Store(operate::StoreArgs),
+    /// Take a consistent copy of everything, also while barline runs.
+    Backup(operate::BackupArgs),
+    /// Check a backup and make a data directory of it.
+    Restore(operate::RestoreArgs),
     /// Print the version.
     Version,
 }
@@ -120,6 +131,13 @@ pub fn main() -> ExitCode {
         Command::Graph(args) => check::graph(&args),
         Command::Spec { command: SpecCommand::Check { files } } => check::specs(&files),
         Command::Query(args) => query_blocking(args),
+        Command::Replay(args) => operate::replay(&args),
+        Command::Store(args) => match args.command {
+            operate::StoreCommand::Verify(args) => operate::verify(&args),
+            operate::StoreCommand::Stat(args) => operate::stat(&args),
+        },
+        Command::Backup(args) => operate::backup(&args),
+        Command::Restore(args) => operate::restore(&args),
         Command::Version => say(concat!("barline ", env!("CARGO_PKG_VERSION"), "\n")),
     };
     match exit {

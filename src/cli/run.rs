@@ -12,6 +12,7 @@ use super::{Exit, Failure, say};
 use crate::app::{App, Launched};
 use crate::console;
 use crate::runtime::Placement;
+use crate::serve::admin;
 use crate::spec::{self, problem};
 use crate::stages::ROWS;
 use crate::topology::{self, Machine, Override, Plan};
@@ -44,7 +45,8 @@ const GIVE_BACK_EVERY: Duration = Duration::from_secs(2);
 /// A block large enough that the allocator looks at what it holds.
 const LARGE_BLOCK: usize = 4 << 20;
 
-const QUICKSTART: &str = "topologies/quickstart.yaml";
+/// The topology of those who name none.
+pub(super) const QUICKSTART: &str = "topologies/quickstart.yaml";
 
 impl Default for RunArgs {
     fn default() -> Self {
@@ -63,6 +65,7 @@ pub fn run(args: &RunArgs) -> Exit {
         let app = App::assemble(plan, specs).map_err(Failure::start)?;
         let launched = app.launch(Placement::OwnArbiter);
         launched.serve_http().await.map_err(Failure::start)?;
+        let _admin = admin::socket::open(launched.served.clone());
         until_drained(launched, args.quiet).await
     })
 }

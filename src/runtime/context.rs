@@ -1,6 +1,6 @@
 //! What the stages of one process share: specs, store, catalog, ledger, clock and the live feed of bars.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::broadcast;
 
@@ -96,14 +96,20 @@ impl Context {
     }
 
     /// Answers, for a series and the start of one of its finest windows of `spec`, which of the window's ticks the stored
-    /// bar holds. A bar that cannot be read counts as missing: then its ticks are counted again from the journal.
-    pub fn covered(&self, spec: SpecId) -> Box<dyn FnMut(SeriesId, TimeNs) -> Option<Covered> + Send> {
-        let store = self.store.clone();
+    /// bar holds. Where the device fails to say so that is noted in `failed`: then nothing may come of the answers, for
+    /// ticks of a bar taken for missing would be counted twice.
+    pub fn covered(
+        &self,
+        spec: SpecId,
+        failed: &Arc<OnceLock<StoreError>>,
+    ) -> Box<dyn FnMut(SeriesId, TimeNs) -> Option<Covered> + Send> {
+        let (store, failed) = (self.store.clone(), failed.clone());
         let covered = |head: BarHead| Covered { below: head.covers, closed: !head.flags.contains(BarFlags::PARTIAL) };
         Box::new(move |series, start| match store.bar(spec, 0, series, start) {
             Ok(bar) => bar.map(|(head, _)| covered(head)),
             Err(error) => {
-                tracing::error!("a stored bar cannot be read during replay: {error}");
+                // The first one is enough.
+                let _ = failed.set(error);
                 None
             }
         })

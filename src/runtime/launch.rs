@@ -97,6 +97,7 @@ pub fn launch(plan: &Plan, built: Vec<Built>, context: &Context, placement: Plac
                         chaos: context.chaos.clone(),
                         pending: VecDeque::new(),
                         handled: 0,
+                        woken: false,
                     };
                     running.start(placement, exit, move || worker.run());
                 }

@@ -24,7 +24,7 @@ pub mod stage;
 pub mod worker;
 
 pub use chaos::{Act, Chaos, Moment};
-pub use clock::{Clock, SystemClock, VirtualClock};
+pub use clock::{Clock, Steady, SystemClock, VirtualClock};
 pub use context::{BarFeed, Context, Promise};
 pub use door::Door;
 pub use drain::{DrainReport, Exit};

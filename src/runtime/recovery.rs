@@ -72,7 +72,7 @@ impl Recovery {
 /// Accounts for `left` ticks, where there is evidence of what became of them.
 fn settle(left: i64, gap: bool, damaged: bool, spec: &Spec, store: &Store, ledger: &Ledger) {
     let (counts, ticks) = (ledger.spec(spec.id), left.unsigned_abs());
-    let bars_damaged = || store.usage().quarantined.iter().any(|(kind, _)| *kind == Kind::Bar);
+    let bars_damaged = || store.usage().quarantined.iter().any(|(kind, _)| matches!(kind, Kind::Bar | Kind::Log));
     if left > 0 && (gap || damaged) {
         counts.drop(Reason::JournalGap, ticks);
         let mut batch = store.batch();

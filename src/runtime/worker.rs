@@ -45,6 +45,8 @@ pub struct Worker {
     pub pending: VecDeque<Pending>,
     /// The arrival number up to which input is settled.
     pub handled: u64,
+    /// Whether the last call was a wake that was due.
+    pub woken: bool,
 }
 
 /// An input that is not settled yet.
@@ -145,9 +147,14 @@ impl Worker {
         }
     }
 
-    /// Waits for input, for the time the stage asked to be woken, or for the end.
+    /// Waits for input, for the time the stage asked to be woken, or for the end. A wake that is due comes before input
+    /// that waits, but not twice in a row.
     async fn receive(&mut self, stage: &dyn Stage) -> Result<Call, Exit> {
         let wake_in = stage.next_wake().map(|time| self.clock.until(time));
+        self.woken = wake_in == Some(Duration::ZERO) && !self.woken;
+        if self.woken {
+            return Ok(Call::Wake);
+        }
         let received = match (wake_in, self.mailbox.try_next()) {
             (Some(Duration::ZERO), None) => return Ok(Call::Wake),
             (_, Some(received)) => received,

@@ -161,7 +161,7 @@ impl Stage for Reaper {
 
 impl Reaper {
     fn reap(&mut self, now: TimeNs) -> Result<(), StageError> {
-        let reaped = self.context.store.reap(now, &self.config.budget.budget()).map_err(StageError::transient)?;
+        let reaped = self.context.store.reap(now, &self.config.budget.budget()).map_err(super::try_later)?;
         for dropped in &reaped.dropped {
             let Dropped { spec, family, reason, start, bytes, ticks, bars, pending, .. } = dropped;
             tracing::info!(spec, ?family, ?reason, start, bytes, ticks, bars, "partition dropped");
@@ -181,7 +181,7 @@ impl Reaper {
     /// about four times as long as the step took.
     fn cluster(&mut self, now: TimeNs) -> Result<TimeNs, StageError> {
         let store = &self.context.store;
-        let step = store.cluster(&mut self.clustering, now, RunSize::default()).map_err(StageError::transient)?;
+        let step = store.cluster(&mut self.clustering, now, RunSize::default()).map_err(super::try_later)?;
         let is_growing = std::mem::replace(&mut self.journal_end, store.journal_end()) != store.journal_end();
         let pause = step.map(|step| if is_growing { (step.read + step.written) as TimeNs * PAUSE_PER_ROW } else { 0 });
         Ok(pause.map_or(LOOK, |pause| pause.clamp(SHORTEST_PAUSE, LOOK)))

@@ -12,7 +12,10 @@ use serde::Deserialize;
 
 use crate::codec::block;
 use crate::model::time::MINUTE;
-use crate::model::{BarBatch, BarFlags, BarHead, Checkpoint, Envelope, SeriesId, Signal, SpecId, TickSlice, TimeNs};
+use crate::model::{
+    BarBatch, BarFlags, BarHead, Checkpoint, Envelope, Rows, SeriesId, Signal, SpecId, TickSlice, TimeNs,
+};
+use crate::routing;
 use crate::runtime::{Built, Context, Output, Stage, StageError, StageFactory};
 use crate::spec::Spec;
 use crate::spec::units::{ByteSize, DurationText};
@@ -140,6 +143,8 @@ impl StorageWriter {
     /// Merges and commits; nothing is remembered unless the commit succeeds, so a failed call can be repeated.
     fn store(&mut self, input: Arc<BarBatch>, now: TimeNs) -> Result<Arc<BarBatch>, StageError> {
         let spec = self.context.specs.get(input.spec).clone();
+        let store = self.context.store.clone();
+        let _alone = store.bars_lock();
         let (mut bars, replaced) = self.merged(&spec, &input)?;
         let mut batch = self.context.store.batch();
         let new_series = self.context.add_new_series(&mut batch).map_err(super::store_failed)?;
@@ -198,7 +203,7 @@ impl StorageWriter {
     }
 
     fn stored(&self, frontier: &Frontier, spec: SpecId, head: &BarHead) -> Result<Option<Bar>, StageError> {
-        if frontier.is_new(head) {
+        if frontier.is_new(head) && !self.context.store.is_backfilled() {
             return Ok(None);
         }
         self.context.store.bar(spec, head.granularity, head.series, head.start).map_err(super::store_failed)
@@ -209,15 +214,27 @@ impl StorageWriter {
         last.as_ref().filter(|stored| Arc::ptr_eq(&stored.input, input)).map(|stored| stored.bars.clone())
     }
 
-    /// Keeps late ticks beside the bars, where queries find them.
-    fn keep_aside(&self, late: &TickSlice, now: TimeNs) -> Result<(), StageError> {
-        let picked = late.to_batch();
-        let Some(first) = late.rows().next() else { return Ok(()) };
-        let offset = late.offset + first as u64;
+    /// Keeps late ticks beside the bars, where queries find them. A replay finds them late again; of each shard they come
+    /// in the order of their arrival, so what is below its mark is there already.
+    fn keep_aside(&mut self, late: &TickSlice, now: TimeNs) -> Result<(), StageError> {
+        let spec = late.batch.spec;
+        let mut marks = self.context.store.side_marks(spec).map_err(super::store_failed)?;
+        let is_new = |row: &usize| {
+            let (number, mark) =
+                (late.offset + *row as u64, &mut marks[routing::shard_of(late.batch.series_at(*row)) as usize]);
+            let is_new = number >= *mark;
+            *mark = (*mark).max(number + 1);
+            is_new
+        };
+        let rows: Vec<u32> = late.rows().filter(is_new).map(|row| row as u32).collect();
+        let Some(first) = rows.first() else { return Ok(()) };
+        let offset = late.offset + u64::from(*first);
+        let picked = TickSlice { rows: Rows::Picked(rows), ..late.clone() }.to_batch();
         let facts = BlockFacts::of(&picked, offset, now);
-        let spec = self.context.specs.get(picked.spec);
         let mut batch = self.context.store.batch();
-        batch.put_side(picked.spec, facts, block::encode(&picked, spec, offset, now).into());
+        let block = block::encode(&picked, self.context.specs.get(spec), offset, now);
+        batch.put_side(spec, facts, block.into());
+        batch.put_side_marks(spec, &marks);
         commit(batch)
     }
 

@@ -2,24 +2,28 @@
 //!
 //! A write that fails, as on a full disk, leaves a fjall database refusing every later one. So the database is
 //! opened anew before the next commit: fjall cuts the torn write off its log, and where space has been freed
-//! the commit succeeds.
+//! the commit succeeds. After the device itself has failed nothing is tried again: see [`KvError::Failed`].
 
-use std::collections::HashMap;
-use std::io;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
 use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
-use fjall::{AbstractTree, CompressionType, Database, Iter, Keyspace, OwnedWriteBatch, PersistMode, UserKey};
+use fjall::{AbstractTree, CompressionType, Database, Iter, Keyspace, OwnedWriteBatch, PersistMode};
 
 use super::disk_options::{BUFFER, options};
-use super::{Durability, Kv, KvError, Op};
+use super::moment::{Moment, is_damage, visit_pairs};
+use super::{Durability, Kv, KvError, Op, Snapshot, dir_check, log_scrub, mend, quarantine};
 use crate::topology::plan::STORE_LOG;
 
 /// The operating system's numbers for "no file descriptor left", in the whole system and in this process.
 const TOO_MANY_IN_SYSTEM: i32 = 23;
 const TOO_MANY_IN_PROCESS: i32 = 24;
+/// And for "the device failed".
+const DEVICE_FAILED: i32 = 5;
 
 /// Threads that flush and compact: while one compacts the other flushes.
 const THREADS: usize = 2;
@@ -49,8 +53,42 @@ impl Fjall {
     /// Another process has it, it cannot be used, the device is full, or what is there cannot be read.
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Self, KvError> {
         let fjall = Self { path: path.into(), cache_bytes, open: RwLock::new(None), broken: Mutex::new(None) };
+        fjall.before_opening().map_err(|error| fjall.explain(&error.into()))??;
         fjall.reopen()?;
+        fjall.note_damage()?;
         Ok(fjall)
+    }
+
+    /// Looks at what fjall would not tell about, unless another process has the directory.
+    fn before_opening(&self) -> io::Result<Result<(), KvError>> {
+        let lock = match OpenOptions::new().write(true).open(self.path.join("lock")) {
+            Ok(lock) => lock,
+            // No database yet, or one that fjall will have something to say about.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(())),
+            Err(error) => return Err(error),
+        };
+        if lock.try_lock().is_err() {
+            return Ok(Ok(()));
+        }
+        if let Err(reason) = dir_check::check(&self.path)? {
+            return Ok(Err(KvError::Unreadable { path: self.path(), reason }));
+        }
+        log_scrub::scrub(&self.path).map(Ok)
+    }
+
+    /// Counts what was cut out of the log, and has what it held derived anew.
+    fn note_damage(&self) -> Result<(), KvError> {
+        let mut ops = Vec::new();
+        for (name, bytes) in log_scrub::set_aside(&self.path).map_err(|error| self.explain(&error.into()))? {
+            if !quarantine::knows_log(self, &name)? {
+                ops.push(quarantine::note_log(&name, bytes));
+            }
+        }
+        if ops.is_empty() {
+            return Ok(());
+        }
+        ops.push(mend::mark());
+        Kv::commit(self, ops, Durability::Synced)
     }
 
     /// Opens the database, anew where a write has failed.
@@ -65,7 +103,7 @@ impl Fjall {
             // What is large is compressed already.
             .journal_compression(CompressionType::None)
             .open()
-            .map_err(|error| self.explain(&error))?;
+            .map_err(|error| self.explain_open(&error))?;
         let fresh = Arc::new(Open { spaces: Mutex::default(), db });
         *open = Some(fresh.clone());
         Ok(fresh)
@@ -80,8 +118,30 @@ impl Fjall {
         self.path.display().to_string()
     }
 
+    /// As [`Self::explain`], of an error that kept the database from being opened.
+    fn explain_open(&self, error: &fjall::Error) -> KvError {
+        let (path, reason) = (self.path(), format!("{error:?}"));
+        match error {
+            fjall::Error::Locked => self.explain(error),
+            fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => match io.kind() {
+                io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::InvalidData
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::NotFound => KvError::Unreadable { path, reason },
+                io::ErrorKind::AlreadyExists if self.path.join("keyspaces").exists() => {
+                    KvError::Unreadable { path, reason: "the file \"version\" is missing".into() }
+                }
+                _ => self.explain(error),
+            },
+            _ => KvError::Unreadable { path, reason },
+        }
+    }
+
     fn explain(&self, error: &fjall::Error) -> KvError {
         let path = self.path();
+        if is_damage(error) {
+            return KvError::Unreadable { path, reason: format!("{error:?}") };
+        }
         let io = match error {
             fjall::Error::Locked => return KvError::Locked { path },
             fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => io,
@@ -89,6 +149,9 @@ impl Fjall {
         };
         if matches!(io.raw_os_error(), Some(TOO_MANY_IN_SYSTEM | TOO_MANY_IN_PROCESS)) {
             return KvError::Busy { path, reason: io.to_string() };
+        }
+        if io.raw_os_error() == Some(DEVICE_FAILED) {
+            return KvError::Failed { path, reason: io.to_string() };
         }
         match io.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => KvError::Full { path },
@@ -104,6 +167,10 @@ impl Fjall {
     fn healed(&self) -> Result<Arc<Open>, KvError> {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(reason) = broken.take() else { return self.current() };
+        if matches!(reason, KvError::Failed { .. }) {
+            *broken = Some(reason.clone());
+            return Err(reason);
+        }
         tracing::warn!(path = self.path(), %reason, "opening the database anew after a failed write");
         self.reopen().map_err(|error| {
             // Somebody still reads from the old one.
@@ -121,13 +188,18 @@ impl Fjall {
         told
     }
 
-    /// What keeps another buffer's flush from being written and may pass, if anything does.
+    /// What keeps another buffer's flush from being written, if it is anything the operating system tells.
     fn probe(&self) -> Option<KvError> {
         let probe = self.path.join("probe");
-        let written = std::fs::write(&probe, vec![1; 2 * BUFFER as usize]);
+        let write = |bytes: &[u8]| {
+            let mut file = File::create(&probe)?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        let written = write(&vec![1; 2 * BUFFER as usize]);
         let removed = std::fs::remove_file(&probe);
         let told = self.explain(&written.and(removed).err()?.into());
-        matches!(told, KvError::Full { .. } | KvError::Busy { .. }).then_some(told)
+        matches!(told, KvError::Full { .. } | KvError::Busy { .. } | KvError::Failed { .. }).then_some(told)
     }
 
     fn range(&self, space: &str, from: &[u8], to: Option<&[u8]>) -> Result<Option<Iter>, KvError> {
@@ -186,17 +258,6 @@ impl Open {
     }
 }
 
-/// Whether what was written reads back as something else, rather than the device failing.
-fn is_damage(error: &fjall::Error) -> bool {
-    match error {
-        fjall::Error::Storage(fjall::LsmError::Io(io)) | fjall::Error::Io(io) => {
-            matches!(io.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
-        }
-        fjall::Error::Storage(_) | fjall::Error::Decompress(_) => true,
-        _ => false,
-    }
-}
-
 impl Kv for Fjall {
     fn commit(&self, ops: Vec<Op>, durability: Durability) -> Result<(), KvError> {
         match self.healed()?.commit(&ops, durability) {
@@ -228,23 +289,8 @@ impl Kv for Fjall {
         to: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
     ) -> Result<(), KvError> {
-        for pair in self.range(space, from, to)?.into_iter().flatten() {
-            // Where a value lying apart cannot be read, its key still can.
-            let seen = std::cell::OnceCell::<UserKey>::new();
-            let read = pair.into_inner_if(|key| seen.set(key.clone()).is_ok());
-            let (key, value) = match (read, seen.into_inner()) {
-                (Ok((key, value)), _) => (key, value.map(Bytes::from).unwrap_or_default()),
-                (Err(error), Some(key)) if is_damage(&error) => {
-                    tracing::error!(space, key = ?&*key, ?error, "a value cannot be read");
-                    (key, Bytes::new())
-                }
-                (Err(error), _) => return Err(self.explain(&error)),
-            };
-            if visit(&key, value).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        let Some(pairs) = self.range(space, from, to)? else { return Ok(()) };
+        visit_pairs(space, pairs, visit).map_err(|error| self.explain(&error))
     }
 
     fn scan_keys(
@@ -296,5 +342,16 @@ impl Kv for Fjall {
             let sealed = keyspace.tree.sealed_memtable_count() as u64 * BUFFER;
             keyspace.disk_space() + keyspace.tree.active_memtable().size() + sealed
         })
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, KvError> {
+        let open = self.current()?;
+        let snapshot = open.db.snapshot();
+        let mut spaces = BTreeMap::new();
+        for name in self.spaces("") {
+            let keyspace = open.existing(&name).map_err(|error| self.explain(&error))?;
+            spaces.extend(keyspace.map(|keyspace| (name, keyspace)));
+        }
+        Ok(Box::new(Moment { path: self.path(), spaces, snapshot }))
     }
 }

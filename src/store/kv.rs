@@ -1,6 +1,6 @@
 //! The port to whatever keeps bytes: named, ordered key spaces with atomic commits across them.
 //!
-//! Two sides implement it: fjall on disk and a map in memory with fault injection. Everything typed
+//! Its sides: fjall on disk, a map in memory with fault injection, and a device that crashes for simulations. Everything typed
 //! (series, journal, bars) is written once, above this port.
 
 use std::ops::ControlFlow;
@@ -69,6 +69,29 @@ pub enum KvError {
         /// What the operating system said.
         reason: String,
     },
+    /// The database's own files are damaged.
+    #[error(
+        "the database in {path} cannot be read: one of its own files is damaged or missing ({reason}); restore a backup \
+         (barline restore DIR --data-dir NEW), or give an empty --data-dir and keep this one for inspection"
+    )]
+    Unreadable {
+        /// The data directory.
+        path: String,
+        /// What the database says.
+        reason: String,
+    },
+    /// The device failed to write or to sync. Nothing may be tried again on the same files: the operating system has
+    /// forgotten what it could not write, and would say of a second sync that all is well.
+    #[error(
+        "{path} could not be written or synced: {reason}; nothing is acknowledged any more, what was acknowledged before \
+         is kept; check the device, then start again"
+    )]
+    Failed {
+        /// The data directory.
+        path: String,
+        /// What the operating system said.
+        reason: String,
+    },
     /// Anything else.
     #[error("store: {0}")]
     Other(String),
@@ -119,4 +142,18 @@ pub trait Kv: Send + Sync {
 
     /// The bytes a space occupies, in memory and on disk, as far as is known.
     fn size(&self, space: &str) -> u64;
+
+    /// Everything as it is now, whatever is written or dropped later. What it holds on to stays on disk until it is
+    /// dropped.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, KvError>;
+}
+
+/// Every space at one moment between two commits.
+pub trait Snapshot: Send {
+    /// The names of all spaces, ascending.
+    fn spaces(&self) -> Vec<String>;
+
+    /// Visits all pairs of a space in ascending order until `visit` breaks. A value that was damaged on the device is
+    /// visited as an empty one.
+    fn scan(&self, space: &str, visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>) -> Result<(), KvError>;
 }

@@ -106,6 +106,13 @@ impl StoreBatch {
         self.put_record(put(&record, &ticks.to_be_bytes()));
     }
 
+    /// Sets up to where late ticks of a spec are kept aside, by shard.
+    pub fn put_side_marks(&mut self, spec: SpecId, marks: &[u64]) {
+        let record = format!("side/{}", self.store().name_of(Some(spec)));
+        let bytes: Vec<u8> = marks.iter().flat_map(|mark| mark.to_be_bytes()).collect();
+        self.put_record(put(&record, &bytes));
+    }
+
     /// Sets the late ticks a checkpoint tells of.
     pub(super) fn put_late(&mut self, checkpoint: &Checkpoint) {
         let store = self.store().clone();
@@ -117,6 +124,22 @@ impl StoreBatch {
 }
 
 impl Store {
+    /// By shard: late ticks of a spec that arrived before this are kept aside already.
+    ///
+    /// # Errors
+    /// The port fails.
+    pub fn side_marks(&self, spec: SpecId) -> Result<Vec<u64>, StoreError> {
+        let record = format!("side/{}", self.name_of(Some(spec)));
+        let stored = match meta::get(&*self.inner.kv, &record) {
+            Err(StoreError::Damaged { .. }) => None,
+            read => read?,
+        };
+        let (marks, _) = stored.as_deref().unwrap_or_default().as_chunks::<8>();
+        let mut marks: Vec<_> = marks.iter().map(|mark| u64::from_be_bytes(*mark)).collect();
+        marks.resize(routing::SHARDS as usize, 0);
+        Ok(marks)
+    }
+
     /// What earlier processes counted of a spec; `None` stands for ticks that named none. A damaged record is put
     /// aside and counts nothing.
     ///

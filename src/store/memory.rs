@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Durability, Kv, KvError, Op};
+use super::{Durability, Kv, KvError, Op, Snapshot};
 
 /// What goes wrong, and when. Commits and scans are counted from 1, scans together with scans of keys.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +45,7 @@ struct State {
 /// A space, a key, and what was there.
 type Undo = (Arc<str>, Bytes, Option<Bytes>);
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Space {
     pairs: BTreeMap<Bytes, Bytes>,
     bytes: u64,
@@ -81,6 +81,12 @@ impl Memory {
             state.spaces.entry(space).or_default().set(key, before);
         }
         state.spaces.retain(|_, space| !space.pairs.is_empty());
+    }
+
+    /// The same content, without faults.
+    pub(super) fn copy(&self) -> Self {
+        let state = State { spaces: self.lock().spaces.clone(), ..State::default() };
+        Self { state: Mutex::new(state) }
     }
 
     /// Commits since it was made or last planned for.
@@ -229,5 +235,26 @@ impl Kv for Memory {
 
     fn size(&self, space: &str) -> u64 {
         self.lock().spaces.get(space).map_or(0, |space| space.bytes)
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, KvError> {
+        let state = self.lock();
+        let pairs = |(name, space): (&Arc<str>, &Space)| (name.to_string(), space.pairs.clone());
+        Ok(Box::new(Copied(state.spaces.iter().map(pairs).collect())))
+    }
+}
+
+/// All there was at one moment; keys and values are shared.
+struct Copied(BTreeMap<String, BTreeMap<Bytes, Bytes>>);
+
+impl Snapshot for Copied {
+    fn spaces(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
+    fn scan(&self, space: &str, visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>) -> Result<(), KvError> {
+        let mut pairs = self.0.get(space).into_iter().flatten();
+        let _ = pairs.try_for_each(|(key, value)| visit(key, value.clone()));
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@
 //! newest/<spec>/<window>   i64: the highest window start stored
 //! cutoff/<spec>            i64 i64: older ticks and bars stay hidden
 //! checkpoint/<instances>/<instance>   from where that instance of so many can be rebuilt
+//! side/<spec>              u64 by shard: late ticks that arrived before are kept aside already
 //! doomed/<space>           a space about to be dropped, see [`doom`](super::doom)
 //! expired/<spec>           JSON: what was dropped because of its age or the budget
 //! ledger/<spec>/…          what is counted, see [`ledger`](super::ledger)
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Kv, Op, StoreError, keys, value};
 use crate::model::{Checkpoint, DurationNs, FieldType};
-use crate::spec::{Accumulator, AccumulatorKind, Spec};
+use crate::spec::{Accumulator, AccumulatorKind, Field, Spec};
 
 /// The format written, and the only one that can be read.
 pub const FORMAT: u32 = 2;
@@ -59,16 +60,39 @@ impl SpecRecord {
 
     /// The layouts in terms of `spec`: a field it no longer has gets an index that matches none.
     pub fn resolve(&self, spec: &Spec) -> Vec<Vec<Accumulator>> {
-        self.layouts.iter().map(|layout| layout.iter().filter_map(|slot| slot.resolve(spec)).collect()).collect()
+        self.layouts
+            .iter()
+            .map(|layout| layout.iter().filter_map(|slot| slot.resolve(&spec.fields)).collect())
+            .collect()
+    }
+}
+
+impl SpecRecord {
+    /// The record of a spec of which only one layout, the present one, is known, and its number.
+    pub fn only(spec: &Spec, number: usize) -> Self {
+        let mut layouts = vec![Vec::new(); number];
+        layouts.push(layout_of(spec));
+        let (keep_ticks, keep_bars) = (spec.retention.ticks, spec.retention.bars);
+        Self { keep_ticks, keep_bars, max_ahead: spec.window.max_ahead, layouts }
+    }
+
+    /// Whether the present layout of a spec is among its layouts.
+    pub fn knows(&self, spec: &Spec) -> bool {
+        self.layouts.contains(&layout_of(spec))
+    }
+
+    /// The layouts without any spec: what it takes to know the words of a bar, not what they are about.
+    pub fn shapes(&self) -> Vec<Vec<Accumulator>> {
+        self.layouts.iter().map(|layout| layout.iter().filter_map(|slot| slot.resolve(&[])).collect()).collect()
     }
 }
 
 impl Slot {
-    fn resolve(&self, spec: &Spec) -> Option<Accumulator> {
+    fn resolve(&self, fields: &[Field]) -> Option<Accumulator> {
         use AccumulatorKind::{Count, First, Last, Max, Mean, Min, Moments, Sketch, Sum};
         let kinds = [First, Last, Min, Max, Sum, Count, Mean, Moments, Sketch];
         let types = [FieldType::Int64, FieldType::Uint64, FieldType::Float64];
-        let field = spec.fields.iter().position(|field| field.name == self.field).unwrap_or(usize::MAX);
+        let field = fields.iter().position(|field| field.name == self.field).unwrap_or(usize::MAX);
         let kind = kinds.into_iter().find(|kind| *kind as u8 == self.kind)?;
         let ty = types.into_iter().find(|ty| ty.name() == self.ty)?;
         Some(Accumulator { kind, field, ty })

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::budget::Spending;
 use super::doom;
+use super::heal::heal;
 use super::keys::{self, PartitionName};
+use super::mend::mend;
 use super::meta::{self, SpecRecord};
 use super::outbox::Outbox;
 use super::partition::{Partition, Partitions, period_of};
@@ -38,6 +40,10 @@ pub(super) struct Inner {
     /// By the number of instances and the instance.
     pub checkpoints: Mutex<BTreeMap<(u16, u16), Checkpoint>>,
     pub poisoned: Mutex<Vec<(SpecId, Poisoned)>>,
+    /// Held from reading stored bars to writing them back.
+    pub bars_alone: Mutex<()>,
+    /// Whether bars were written by somebody else than the pipeline's writer.
+    pub backfilled: AtomicBool,
     pub spending: Spending,
     /// Partitions that others have taken the place of, as long as somebody may read them.
     pub replaced: Mutex<Vec<Partition>>,
@@ -48,6 +54,7 @@ pub(super) struct Inner {
 /// What belongs to one configured spec.
 pub(super) struct SpecStore {
     pub spec: Arc<Spec>,
+    pub record: SpecRecord,
     pub layouts: Vec<Vec<Accumulator>>,
     pub layout: usize,
     pub ticks: Mutex<Partitions>,
@@ -75,6 +82,8 @@ impl Store {
     /// # Errors
     /// The port fails, the data is of a newer format, or a record of the store about itself is damaged.
     pub fn open(kv: Arc<dyn Kv>, specs: &Specs, convert: Convert) -> Result<Self, StoreError> {
+        heal(&kv, specs)?;
+        mend(&*kv)?;
         let mut ops: Vec<_> = meta::check_format(&*kv)?.into_iter().collect();
         let mut stores = Vec::with_capacity(specs.len());
         for spec in specs.iter() {
@@ -95,6 +104,8 @@ impl Store {
             poisoned: Mutex::default(),
             outbox: Outbox::open(&*kv)?,
             quarantine,
+            bars_alone: Mutex::default(),
+            backfilled: AtomicBool::new(false),
             spending: Spending::new(),
             replaced: Mutex::default(),
             gate: RwLock::new(()),
@@ -189,6 +200,7 @@ impl SpecStore {
             cutoff_bars: AtomicI64::new(cutoff("bars")?.unwrap_or(TimeNs::MIN)),
             ticks: ticks(Family::Ticks),
             side: ticks(Family::Side),
+            record: record.clone(),
             layouts: record.resolve(spec),
             spec: spec.clone(),
             layout,

@@ -26,12 +26,14 @@ pub enum Kind {
     Producer,
     /// An entry of the outbox: followers are not shown its bars.
     Outbox,
+    /// A part of the database's own log, set aside as a file.
+    Log,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Series, Self::Block, Self::Side, Self::Bar, Self::Meta, Self::Producer, Self::Outbox];
+    pub const ALL: [Self; 8] =
+        [Self::Series, Self::Block, Self::Side, Self::Bar, Self::Meta, Self::Producer, Self::Outbox, Self::Log];
 
     /// The kind's name in metrics and logs.
     pub fn name(self) -> &'static str {
@@ -43,8 +45,23 @@ impl Kind {
             Self::Meta => "meta",
             Self::Producer => "producer",
             Self::Outbox => "outbox",
+            Self::Log => "log",
         }
     }
+}
+
+/// The write that counts a part of the log set aside as the file `name`.
+pub fn note_log(name: &str, bytes: u64) -> Op {
+    let key: Bytes = [&[Kind::Log as u8], name.as_bytes()].concat().into();
+    Op::Put { space: keys::QUARANTINE.into(), value: value::frame(&key, &bytes.to_be_bytes()), key }
+}
+
+/// Whether that is counted already.
+///
+/// # Errors
+/// The port fails.
+pub fn knows_log(kv: &dyn Kv, name: &str) -> Result<bool, KvError> {
+    Ok(kv.get(keys::QUARANTINE, &[&[Kind::Log as u8], name.as_bytes()].concat())?.is_some())
 }
 
 /// Where corrupt values go.

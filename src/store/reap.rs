@@ -107,7 +107,7 @@ impl Store {
     }
 
     /// Stores what must outlive the partitions about to go: cutoffs and the end of the journal.
-    fn remember(&self) -> Result<(), StoreError> {
+    pub(super) fn remember(&self) -> Result<(), StoreError> {
         let mut ops = vec![meta::put("journal_end", &self.journal_end().to_be_bytes())];
         for store in &self.inner.specs {
             for (what, cutoff) in [("ticks", &store.cutoff_ticks), ("bars", &store.cutoff_bars)] {

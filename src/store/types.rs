@@ -224,7 +224,7 @@ pub enum StoreError {
         supported: u32,
     },
     /// What the store remembers about itself cannot be read.
-    #[error("the store's record {record:?} is damaged; restore the data directory, or start with an empty one")]
+    #[error("the store's record {record:?} is damaged; `barline store verify --repair` derives it anew")]
     Damaged {
         /// Its key in `meta`.
         record: String,
@@ -257,5 +257,10 @@ impl StoreError {
     /// Whether trying again later can help: the device or the budget is full now, or file descriptors have run out.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::OverBudget { .. } | Self::Kv(KvError::Full { .. } | KvError::Busy { .. }))
+    }
+
+    /// Whether trying again cannot help: the data or the device is damaged.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Kv(KvError::Unreadable { .. } | KvError::Failed { .. }))
     }
 }

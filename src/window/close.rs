@@ -119,7 +119,7 @@ impl Windows {
             last: extent.last,
             ticks: extent.ticks,
             late: window.late,
-            covers: self.arrived,
+            covers: self.kept_out.get(&(window.entry, window.start)).copied().unwrap_or(self.arrived),
             ..BarHead::default()
         };
         if let Until::Shutdown(now) = until {

@@ -117,6 +117,7 @@ impl Windows {
             LatePolicy::Amend => {}
             LatePolicy::Drop | LatePolicy::SideOutput => {
                 applied.late_rows.push(tick.row);
+                self.kept_out.entry((tick.entry, start)).or_insert(tick.number);
                 self.ripen_if_passed(tick.entry);
                 return None;
             }

@@ -72,6 +72,15 @@ pub fn convert(from: &[Accumulator], to: &[Accumulator], state: &[u64]) -> Vec<u
     words
 }
 
+/// Whether `state` is, to its last word, the closed state of these accumulators.
+pub fn fits(accumulators: &[Accumulator], state: &[u64]) -> bool {
+    let mut rest = state;
+    accumulators.iter().all(|accumulator| {
+        let len = ops(accumulator).len_of(rest);
+        rest.split_at_checked(len).map(|(_, after)| rest = after).is_some()
+    }) && rest.is_empty()
+}
+
 /// The closed state of each accumulator.
 fn split<'s>(accumulators: &[Accumulator], mut state: &'s [u64]) -> Vec<&'s [u64]> {
     let part = |accumulator| {

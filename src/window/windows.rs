@@ -1,6 +1,9 @@
 //! The open windows of one spec on one aggregator instance: ticks in, closed windows out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::fast::FixedState;
 
 use super::accumulators::Placed;
 use super::deadlines::{Deadlines, Oldest};
@@ -35,6 +38,9 @@ pub struct Windows {
     pub(super) open_ticks: u64,
     /// No open coarser window starts before this.
     pub(super) cascade_from: TimeNs,
+    /// Of the slice being applied: by series entry and window start, the arrival number of the first late tick that was
+    /// kept out of a window still open. What comes after it is in no bar.
+    pub(super) kept_out: HashMap<(u32, TimeNs), u64, FixedState>,
     /// Scratch: the ticks of one block that have a window.
     pub(super) placing: Box<Placing>,
     /// Scratch: windows about to close, and the closed state of one.
@@ -66,6 +72,7 @@ impl Windows {
             arrived: 0,
             open_ticks: 0,
             cascade_from: TimeNs::MAX,
+            kept_out: HashMap::default(),
             placing: Box::new(Placing::new()),
             closing: Vec::new(),
             words: Vec::new(),
@@ -96,6 +103,7 @@ impl Windows {
         }
         self.arrived = offset + batch.len() as u64;
         self.close_due(now, out);
+        self.kept_out.clear();
         applied
     }
 

@@ -1,201 +1,220 @@
-//! The built binary is killed with SIGKILL at random instants, again and again on the same data: every acknowledged tick is
-//! there afterwards, and every bar is what the ticks that are there add up to.
+//! The built binary is killed with SIGKILL at random instants, also while it recovers and twice in a row, now and then
+//! asked to stop, and started again on the same data with another number of aggregators. Meanwhile `loadgen` sends on both
+//! wires and keeps the record of what was acknowledged, and a subscriber follows the live bars. Afterwards
+//!
+//! - every acknowledged tick can be queried, none that carries a producer's batch id twice, and no such batch in part;
+//! - every bar is what the ticks that are there add up to;
+//! - no bar was ever seen with two contents under one revision, in queries or live;
+//! - the subscriber, which resumes by position, was shown every stored bar, and no revision of one twice;
+//! - the ledger balances, and says of the whole history what is there.
+//!
+//! By hand, for longer: `BARLINE_KILLS=500 cargo test --release -p barline --test it sigkill -- --nocapture`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod load;
+mod sightings;
+mod subscriber;
 
-use barline_proto::barline::barline_client::BarlineClient;
-use barline_proto::barline::value::Kind;
-use barline_proto::barline::{Bar, FieldColumn, IngestBatch, QueryBarsRequest, QueryTicksRequest, Series, Tick, Value};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::harness::{Server, block_on};
+use barline_proto::barline::SpecLedger;
+
+use super::harness::Server;
+use load::Load;
+use sightings::Sightings;
+use subscriber::Subscriber;
 
 /// How often the process is killed; `BARLINE_KILLS` says otherwise.
-const KILLS: u64 = 6;
-const SERIES: u32 = 16;
-const ROWS: u32 = 200;
+const KILLS: u64 = 20;
 
-/// A tick of the test, by series and sequence number: unique, since every batch has a second of event time to itself.
-type Id = (u32, i64, u32);
-
-/// What `first` and `last` go by, and the price.
-type Place = (i64, u32, i64);
-
-/// What a sender knows when the connection breaks: which ticks were acknowledged.
-#[derive(Default)]
-struct Acknowledged {
-    ticks: BTreeSet<Id>,
-    batches: u64,
-}
-
-/// The ticks of one batch, a few of them late.
-fn ticks(batch: u64, base: i64, random: &mut fastrand::Rng) -> Vec<Id> {
-    let time = base + (batch as i64) * 10_000_000;
-    (0..ROWS).map(|row| (row % SERIES, time - behind(random), (batch as u32) * ROWS + row)).collect()
-}
-
-/// How far behind the batch's time a tick is: within `wait`, and one in fifty late.
-fn behind(random: &mut fastrand::Rng) -> i64 {
-    let most = if random.u8(0..50) == 0 { 3_000_000_000 } else { 9_000_000 };
-    random.i64(0..most)
-}
-
-fn price(tick: &Id) -> i64 {
-    i64::from(tick.2 % 997) - 400
-}
-
-fn columns(batch_id: u64, ticks: &[Id], name_series: bool) -> IngestBatch {
-    let dimensions = |series| HashMap::from([("symbol".to_owned(), format!("K{series}"))]);
-    let column = |name: &str, ints| FieldColumn { name: name.into(), ints, ..FieldColumn::default() };
-    let named = 0..if name_series { SERIES } else { 0 };
-    IngestBatch {
-        batch_id,
-        spec: "market_ticks".into(),
-        new_series: named.map(|series| Series { dimensions: dimensions(series) }).collect(),
-        timestamps: ticks.iter().map(|tick| tick.1).collect(),
-        series_index: ticks.iter().map(|tick| tick.0).collect(),
-        sequences: ticks.iter().map(|tick| tick.2).collect(),
-        fields: vec![column("price", ticks.iter().map(price).collect()), column("quantity", vec![1; ticks.len()])],
-        ..IngestBatch::default()
-    }
-}
-
-/// Sends batches until the connection breaks, and notes every acknowledgement.
-async fn send(mut client: BarlineClient<Channel>, base: i64, seed: u64, acknowledged: &mut Acknowledged) {
-    let (batches, stream) = tokio::sync::mpsc::channel(8);
-    let Ok(acks) = client.ingest(ReceiverStream::new(stream)).await else { return };
-    let mut acks = acks.into_inner();
-    let mut random = fastrand::Rng::with_seed(seed);
-    let first = acknowledged.batches;
-    let mut sent: BTreeMap<u64, Vec<Id>> = BTreeMap::new();
-    let mut next = first;
-    loop {
-        tokio::select! {
-            biased;
-            ack = acks.message() => {
-                let Ok(Some(ack)) = ack else { break };
-                let ticks = sent.remove(&ack.batch_id).unwrap_or_default();
-                assert_eq!(ack.accepted, ticks.len() as u64, "{:?}", ack.rejected);
-                acknowledged.ticks.extend(ticks);
-            }
-            room = batches.reserve() => {
-                let Ok(room) = room else { break };
-                let ticks = ticks(next, base, &mut random);
-                room.send(columns(next, &ticks, next == first));
-                sent.insert(next, ticks);
-                next += 1;
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
-    }
-    // Batches that were never acknowledged may be there or not; their numbers are not used again.
-    acknowledged.batches = next;
-}
-
-async fn kept_ticks(client: &mut BarlineClient<Channel>) -> Vec<Tick> {
-    let request = QueryTicksRequest { spec: "market_ticks".into(), ..QueryTicksRequest::default() };
-    let mut chunks = client.query_ticks(request).await.unwrap().into_inner();
-    let mut kept = Vec::new();
-    while let Some(chunk) = chunks.message().await.unwrap() {
-        kept.extend(chunk.ticks);
-    }
-    kept
-}
-
-async fn kept_bars(client: &mut BarlineClient<Channel>) -> Vec<Bar> {
-    let request = QueryBarsRequest { spec: "market_ticks".into(), ..QueryBarsRequest::default() };
-    let mut chunks = client.query_bars(request).await.unwrap().into_inner();
-    let mut kept = Vec::new();
-    while let Some(chunk) = chunks.message().await.unwrap() {
-        kept.extend(chunk.bars);
-    }
-    kept
-}
-
-fn int(value: &Value) -> i64 {
-    match value.kind {
-        Some(Kind::Int(value)) => value,
-        Some(Kind::Uint(value)) => value as i64,
-        _ => panic!("no integer: {value:?}"),
-    }
-}
-
-/// Open, high, low, close, volume and tick count of every bar the kept ticks add up to, by series and second.
-fn expected(kept: &[Tick]) -> BTreeMap<(String, i64), [i64; 6]> {
-    let mut windows: BTreeMap<(String, i64), Vec<Place>> = BTreeMap::new();
-    for tick in kept {
-        let start = tick.timestamp_ns.div_euclid(1_000_000_000) * 1_000_000_000;
-        let place = (tick.timestamp_ns, tick.sequence, int(&tick.fields["price"]));
-        windows.entry((tick.dimensions["symbol"].clone(), start)).or_default().push(place);
-    }
-    let bar = |mut places: Vec<Place>| {
-        places.sort_unstable();
-        let prices = || places.iter().map(|place| place.2);
-        let count = places.len() as i64;
-        [places[0].2, prices().max().unwrap(), prices().min().unwrap(), places[places.len() - 1].2, count, count]
-    };
-    windows.into_iter().map(|(key, places)| (key, bar(places))).collect()
-}
-
-fn shown(bar: &Bar) -> ((String, i64), [i64; 6]) {
-    let metric = |name: &str| int(&bar.metrics[name]);
-    let metrics = [metric("open"), metric("high"), metric("low"), metric("close"), metric("volume")];
-    let [open, high, low, close, volume] = metrics;
-    ((bar.dimensions["symbol"].clone(), bar.start_ns), [open, high, low, close, volume, bar.tick_count as i64])
+/// The history of one data directory.
+struct Story {
+    seed: u64,
+    random: fastrand::Rng,
+    data: PathBuf,
+    grpc: SocketAddr,
+    kills: u64,
+    kills_left: u64,
+    stops: u64,
+    sightings: Arc<Sightings>,
+    loads: Vec<Load>,
+    since: Instant,
+    runtime: tokio::runtime::Runtime,
 }
 
 #[test]
-fn sigkill_at_any_instant_loses_no_acknowledged_tick_and_leaves_exact_bars() {
-    let kills = std::env::var("BARLINE_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
-    let seed = std::env::var("BARLINE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+fn sigkill_at_any_instant_loses_nothing_that_was_acknowledged_and_shows_nothing_twice() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let (kills, seed) = (number("BARLINE_KILLS").unwrap_or(KILLS), number("BARLINE_SEED").unwrap_or(1));
     println!("seed {seed}, {kills} kills");
-    let mut random = fastrand::Rng::with_seed(seed);
     let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let base = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64 - 3_600_000_000_000;
-    let mut acknowledged = Acknowledged::default();
-    for kill in 0..kills {
-        let instances = format!("aggregate.instances={}", random.u32(1..5));
-        let mut server = Server::start("scaled.yaml", &data, &[&instances]);
-        let life = Duration::from_millis(random.u64(0..1500));
-        block_on(async {
-            let client = server.barline().await;
-            let killer = async {
-                tokio::time::sleep(life).await;
-                server.signal("KILL");
-            };
-            tokio::join!(send(client, base, seed * 1000 + kill, &mut acknowledged), killer);
-        });
-        server.wait();
-        if random.bool() {
-            // Once more while it recovers.
-            drop(Server::spawn("scaled.yaml", &data, &[]).after(Duration::from_millis(random.u64(0..300))));
+    let mut story = Story {
+        seed,
+        random: fastrand::Rng::with_seed(seed),
+        data: dir.path().join("data"),
+        grpc: quiet_port(),
+        kills: 0,
+        kills_left: kills,
+        stops: 0,
+        sightings: Arc::default(),
+        loads: Vec::new(),
+        since: Instant::now(),
+        runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap(),
+    };
+    let mut server = story.start();
+    let subscriber = Subscriber::follow(story.grpc, story.sightings.clone(), &story.runtime);
+    server.until("the subscriber is there", |_| subscriber.connected());
+    story.loads = load::start(story.grpc, dir.path(), seed, &story.runtime);
+    // Killed before the first bar it could not say where to go on.
+    server.until("the subscriber has a position", |_| subscriber.located());
+    while story.kills_left > 0 {
+        story.live(server);
+        server = story.start();
+        story.look(&server);
+    }
+    let said = story.end(&server, &subscriber);
+    server.signal("TERM");
+    assert!(server.wait().success(), "{}{}", story.place(), server.output());
+    let server = story.start();
+    story.look(&server);
+    let again = story.ledger(&server, |_| true);
+    assert_eq!(again, said, "{}the ledger of before the restart is on the right", story.place());
+    println!("{}{} kills, {} stops, {}", story.place(), story.kills, story.stops, story.sightings.summary());
+}
+
+/// A port nobody listens on, below those the system gives away for outgoing connections: it stays free while the server
+/// is away.
+fn quiet_port() -> SocketAddr {
+    loop {
+        let address = SocketAddr::from(([127, 0, 0, 1], fastrand::u16(10_000..30_000)));
+        if TcpListener::bind(address).is_ok() {
+            return address;
         }
     }
-    let mut server = Server::start("scaled.yaml", &data, &[]);
-    server.signal("TERM");
-    assert!(server.wait().success(), "{}", server.output());
-    drop(server);
-    let server = Server::start("scaled.yaml", &data, &[]);
-    block_on(async {
-        let mut client = server.barline().await;
-        let kept = kept_ticks(&mut client).await;
-        let id = |tick: &Tick| {
-            let series = tick.dimensions["symbol"][1..].parse().unwrap();
-            (series, tick.timestamp_ns, tick.sequence)
-        };
-        let ids: BTreeSet<Id> = kept.iter().map(id).collect();
-        assert_eq!(ids.len(), kept.len(), "a tick is kept twice");
-        let lost: Vec<_> = acknowledged.ticks.difference(&ids).take(5).collect();
-        assert!(lost.is_empty(), "acknowledged and gone: {lost:?}, of {}", acknowledged.ticks.len());
-        assert!(acknowledged.ticks.len() > 1000, "only {} ticks were acknowledged", acknowledged.ticks.len());
-        let expected = expected(&kept);
-        let stored: BTreeMap<_, _> = kept_bars(&mut client).await.iter().map(shown).collect();
-        let wrong = |key: &&(String, i64)| stored.get(*key) != expected.get(*key);
-        let wrong: Vec<_> = expected.keys().chain(stored.keys()).filter(wrong).collect();
-        let first = wrong.first().map(|key| (key, stored.get(*key), expected.get(*key)));
-        assert!(wrong.is_empty(), "{} of {} bars are wrong: {first:?}", wrong.len(), expected.len());
-    });
+}
+
+impl Story {
+    /// Where in the history one is, for whoever reads a failure.
+    fn place(&self) -> String {
+        let seconds = self.since.elapsed().as_secs_f64();
+        format!("seed {}, {seconds:.3} s, after kill {}: ", self.seed, self.kills)
+    }
+
+    fn spawn(&mut self) -> Server {
+        let instances = format!("aggregate.instances={}", self.random.u32(1..5));
+        Server::spawn_at(self.grpc, "scaled.yaml", &self.data, &[&instances])
+    }
+
+    /// Starts the server; as long as there are kills left it may be killed before it is ready, and again.
+    fn start(&mut self) -> Server {
+        let mut server = self.spawn();
+        while self.kills > 0 && self.kills_left > 0 && self.random.u8(0..10) < 3 {
+            std::thread::sleep(Duration::from_millis(self.random.u64(0..400)));
+            self.kill(server);
+            server = self.spawn();
+        }
+        server.until_ready();
+        server
+    }
+
+    fn kill(&mut self, mut server: Server) {
+        server.signal("KILL");
+        server.wait();
+        self.kills += 1;
+        self.kills_left -= 1;
+        println!("{}killed", self.place());
+    }
+
+    /// Lets the server live for a while, short or long enough for bars to close, and ends it.
+    fn live(&mut self, mut server: Server) {
+        let most = if self.random.bool() { 500 } else { 2500 };
+        std::thread::sleep(Duration::from_millis(self.random.u64(0..most)));
+        if self.random.u8(0..6) > 0 {
+            return self.kill(server);
+        }
+        server.signal("TERM");
+        assert!(server.wait().success(), "{}{}", self.place(), server.output());
+        self.stops += 1;
+        println!("{}stopped", self.place());
+    }
+
+    /// What can be seen at any time: what the ledger says is no less than what was acknowledged, and balances; and bars
+    /// are those seen before, or of a higher revision.
+    fn look(&self, server: &Server) {
+        let acknowledged: Vec<u64> = self.loads.iter().map(Load::acknowledged).collect();
+        let ledgers = self.ledger(server, |_| true);
+        for (load, acknowledged) in self.loads.iter().zip(acknowledged) {
+            let accepted = ledgers.iter().find(|ledger| ledger.spec == load.spec).map_or(0, |ledger| ledger.accepted);
+            assert!(
+                accepted >= acknowledged,
+                "{}the ledger of {} has {accepted} ticks accepted, {acknowledged} are acknowledged",
+                self.place(),
+                load.spec
+            );
+        }
+        for load in &self.loads {
+            for bar in self.runtime.block_on(sightings::stored(server, load.spec)) {
+                self.sightings.see(bar, &self.place());
+            }
+        }
+        self.check_sightings();
+    }
+
+    fn check_sightings(&self) {
+        let problems = self.sightings.problems();
+        assert!(problems.is_empty(), "{}{}", self.place(), problems.join("\n"));
+    }
+
+    /// The ledger of every spec, as soon as it balances and `wanted` holds: counters are read one after the other.
+    fn ledger(&self, server: &Server, wanted: impl Fn(&SpecLedger) -> bool) -> Vec<SpecLedger> {
+        let since = Instant::now();
+        loop {
+            let ledgers = self.runtime.block_on(sightings::ledger(server));
+            let balanced = |ledger: &SpecLedger| {
+                let rejected: u64 = ledger.rejected.values().sum();
+                let dropped: u64 = ledger.dropped.values().sum();
+                ledger.received == ledger.accepted + rejected + ledger.duplicate
+                    && ledger.accepted as i64 == (ledger.in_bars + ledger.open + dropped) as i64 + ledger.in_flight
+                    && wanted(ledger)
+            };
+            if ledgers.iter().all(balanced) {
+                return ledgers;
+            }
+            let patience = since.elapsed() < Duration::from_secs(60);
+            assert!(patience, "{}the ledger does not balance: {ledgers:#?}", self.place());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends the loads and holds what there is against what they know; gives the ledger at rest.
+    fn end(&mut self, server: &Server, subscriber: &Subscriber) -> Vec<SpecLedger> {
+        for load in &mut self.loads {
+            load.end(&self.runtime);
+        }
+        for load in &self.loads {
+            let (spec, verdict) = (load.spec, load.check(self.grpc, &self.runtime));
+            let text = format!("{}{spec}: {}", self.place(), verdict.text());
+            println!("{text}");
+            assert!(verdict.ok, "{text}\n{}", verdict.problems());
+            let ticks = verdict.ticks.unwrap();
+            assert!(ticks.acknowledged > 1000, "{text}: too few to say anything");
+            let ledgers = self.ledger(server, |ledger| ledger.open == 0 && ledger.in_flight == 0);
+            let ledger = ledgers.iter().find(|ledger| ledger.spec == spec).unwrap();
+            assert_eq!((ledger.accepted, ledger.in_bars), (ticks.stored, ticks.stored), "{text}: {ledger:#?}");
+            let bars = self.runtime.block_on(sightings::stored(server, spec));
+            self.sightings.expect_shown(&bars);
+        }
+        let since = Instant::now();
+        while let [first, rest @ ..] = &self.sightings.unshown()[..] {
+            let patience = since.elapsed() < Duration::from_secs(20);
+            let (unshown, subscriber) = (rest.len() + 1, subscriber.place());
+            assert!(patience, "{}{unshown} bars were never shown live, one is {first}; {subscriber}", self.place());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(subscriber.missed(), 0, "{}bars the subscriber was not shown", self.place());
+        self.check_sightings();
+        self.ledger(server, |ledger| ledger.open == 0 && ledger.in_flight == 0)
+    }
 }

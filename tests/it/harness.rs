@@ -45,18 +45,28 @@ impl Server {
     /// Starts a shipped topology on free ports with its data in `data`, and waits until it is ready.
     pub fn start(topology: &str, data: &Path, overrides: &[&str]) -> Self {
         let mut server = Self::spawn(topology, data, overrides);
-        server.until("it is ready", |server| {
+        server.until_ready();
+        server
+    }
+
+    /// Waits until it is ready.
+    pub fn until_ready(&mut self) {
+        self.until("it is ready", |server| {
             if let Some(status) = server.child.try_wait().unwrap() {
                 panic!("barline ended with {status} before it was ready:\n{}", server.output());
             }
             server.get("/ready").is_some_and(|(status, _)| status == 200)
         });
-        server
     }
 
     /// As [`Server::start`], without waiting.
     pub fn spawn(topology: &str, data: &Path, overrides: &[&str]) -> Self {
-        let (grpc, http) = (free_port(), free_port());
+        Self::spawn_at(free_port(), topology, data, overrides)
+    }
+
+    /// As [`Server::spawn`], at a given address: clients that were connected to its predecessor find it.
+    pub fn spawn_at(grpc: SocketAddr, topology: &str, data: &Path, overrides: &[&str]) -> Self {
+        let http = free_port();
         let log = data.with_extension("log");
         let mut command = barline(&["run", &format!("topologies/{topology}"), "--quiet"]);
         command.args(["--data-dir", data.to_str().unwrap()]);
@@ -67,12 +77,6 @@ impl Server {
         let output = std::fs::File::create(&log).unwrap();
         command.stdout(output.try_clone().unwrap()).stderr(output).stdin(Stdio::null());
         Self { child: command.spawn().unwrap(), grpc, http, log }
-    }
-
-    /// The same server a little later.
-    pub fn after(self, pause: Duration) -> Self {
-        std::thread::sleep(pause);
-        self
     }
 
     /// Polls `condition` until it holds.

@@ -10,6 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["spec"],
     &["topology", "window", "routing", "codec"],
     &["catalog", "store"],
+    &["tools"],
     &["runtime"],
     &["stages", "serve"],
     &["console", "app"],

@@ -1,17 +1,22 @@
 //! Everything that is tested from outside the modules, in one binary.
 
+mod backup;
 mod binary;
 mod crash;
 mod disk;
 mod exactly_once;
 mod harness;
 mod layers;
+mod lives;
 mod malformed;
 mod naive;
+mod operate;
+mod replay;
 mod scripted;
 mod serve;
 mod sim;
 mod stall;
 mod store_contract;
+mod verify;
 mod window_model;
 mod wire_oracle;

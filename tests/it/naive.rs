@@ -7,7 +7,7 @@ use barline::store::{BarScan, Store};
 use barline::window::state;
 
 /// One tick of `market_ticks`. Its place in a list is its arrival.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tick {
     pub series: u32,
     pub time: TimeNs,

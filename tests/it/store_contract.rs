@@ -4,7 +4,8 @@ mod ageing;
 mod budget;
 mod clustering;
 mod damage;
-mod kit;
+mod files;
+pub mod kit;
 mod outbox;
 
 use std::collections::BTreeMap;

@@ -5,47 +5,34 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
     thread,
+    time::Duration,
 };
 
 use barline_proto::{
     barline::{
         Bar, BarChunk, DimensionValues, GetLedgerRequest, GetTopologyRequest, IngestAck, IngestBatch, Ledger,
         ListDimensionValuesRequest, ListSeriesRequest, QueryBarsRequest, QueryTicksRequest, Rejection, SeriesChunk,
-        SpecLedger, SubscribeBarsRequest, TickChunk, Topology,
-        barline_server::{Barline, BarlineServer},
-        value::Kind,
+        SpecLedger, SubscribeBarsRequest, TickChunk, Topology, barline_server::Barline, value::Kind,
     },
     tikr::{
         BarData, BarQuery, Empty, IngestRequest, IngestResponse, SeriesList, ServerInfo, TickData, TickQuery,
-        tikr_server::{Tikr, TikrServer},
+        tikr_server::Tikr,
     },
 };
-use store::{SPEC, State, bar};
-use tokio::{net::TcpListener, runtime, sync::mpsc};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+pub use fault::Fault;
+use store::{SPEC, State, bar, tick};
+use tokio::{runtime, sync::mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
 
-/// What the server gets wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Nothing.
-    None,
-    /// One bar's volume is one too high.
-    WrongBar,
-    /// One bar is missing.
-    MissingBar,
-    /// One tick never leaves its open window, says the ledger.
-    Restless,
-    /// The stream breaks after the first message.
-    Breaks,
-}
-
+mod fault;
 mod store;
 
 /// A running server.
 pub struct Fake {
     /// Where it listens.
     pub address: SocketAddr,
+    service: Service,
 }
 
 #[derive(Clone)]
@@ -57,19 +44,31 @@ struct Service {
 impl Fake {
     /// Starts a server on a free port, on a thread of its own that ends with the test.
     pub fn start(fault: Fault) -> Self {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        thread::spawn(move || {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                sender.send(listener.local_addr().unwrap()).unwrap();
-                let service = Service { state: Arc::default(), fault };
-                let tikr = TikrServer::new(service.clone()).max_decoding_message_size(16 << 20);
-                let router = Server::builder().add_service(tikr).add_service(BarlineServer::new(service));
-                router.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
-            });
+        let service = Service { state: Arc::default(), fault };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn({
+            let service = service.clone();
+            move || {
+                let mut listener = Some(listener);
+                for life in 1.. {
+                    let listener = listener.take().unwrap_or_else(|| std::net::TcpListener::bind(address).unwrap());
+                    let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    // Dropping the runtime drops the listener and every connection.
+                    runtime.block_on(service.live(listener, life));
+                    drop(runtime);
+                    thread::sleep(Duration::from_millis(30));
+                }
+            }
         });
-        Self { address: receiver.recv().unwrap() }
+        Self { address, service }
+    }
+
+    /// A server that holds what this one holds, without its faults.
+    pub fn healed(&self) -> Self {
+        let healed = Self::start(Fault::None);
+        *healed.service.state() = self.service.state().clone();
+        healed
     }
 }
 
@@ -83,11 +82,27 @@ impl Service {
         let rows = batch.timestamps.len() as u64;
         let mut rejected: BTreeMap<&str, u64> = BTreeMap::new();
         let mut state = self.state();
+        let first = state.taken.insert((batch.producer_id, batch.batch_id));
+        if !first && self.fault != Fault::TakesTwice {
+            if batch.spec == SPEC {
+                dictionary.extend(batch.new_series.into_iter().map(|series| series.dimensions));
+                state.duplicate += rows;
+            } else {
+                state.unknown += rows;
+            }
+            return IngestAck { batch_id: batch.batch_id, duplicate: rows, ..IngestAck::default() };
+        }
+        if self.fault == Fault::Forgets && state.taken.len() == 3 {
+            state.accepted += rows;
+            dictionary.extend(batch.new_series.into_iter().map(|series| series.dimensions));
+            return IngestAck { batch_id: batch.batch_id, accepted: rows, ..IngestAck::default() };
+        }
+        let torn = self.fault == Fault::Tears && state.messages == 3;
         if batch.spec == SPEC {
             dictionary.extend(batch.new_series.into_iter().map(|series| series.dimensions));
             let column = |name: &str| batch.fields.iter().find(|column| column.name == name).unwrap();
             let (prices, quantities) = (&column("price").ints, &column("quantity").uints);
-            for row in 0..batch.timestamps.len() {
+            for row in 0..if torn { 10 } else { batch.timestamps.len() } {
                 let dimensions = dictionary[batch.series_index[row] as usize].clone().into_iter().collect();
                 let (at, sequence) = (batch.timestamps[row], batch.sequences[row]);
                 if let Some(reason) = state.take(dimensions, at, sequence, prices[row], quantities[row] as i64) {
@@ -145,13 +160,17 @@ impl Tikr for Service {
         let mut rejected: BTreeMap<&str, u64> = BTreeMap::new();
         let mut accepted = 0;
         while let Some(request) = requests.message().await? {
+            let cut = self.cut();
+            if cut == Some(false) {
+                return Err(Status::unavailable("the fake breaks"));
+            }
             if request.series != SPEC {
                 self.state().unknown += request.ticks.len() as u64;
                 *rejected.entry("unknown_series").or_default() += request.ticks.len() as u64;
                 continue;
             }
-            let mut state = self.state();
             for tick in request.ticks {
+                let mut state = self.state();
                 let dimensions = tick.dimensions.into_iter().collect();
                 let (price, quantity) = (tick.fields["price"], tick.fields["quantity"]);
                 match state.take(dimensions, tick.timestamp_ns as i64, tick.sequence, price, quantity) {
@@ -159,7 +178,7 @@ impl Tikr for Service {
                     Some(reason) => *rejected.entry(reason).or_default() += 1,
                 }
             }
-            if self.fault == Fault::Breaks {
+            if cut.is_some() {
                 return Err(Status::unavailable("the fake breaks"));
             }
         }
@@ -193,7 +212,7 @@ impl Barline for Service {
     type IngestStream = ReceiverStream<Result<IngestAck, Status>>;
     type SubscribeBarsStream = ReceiverStream<Result<BarChunk, Status>>;
     type QueryBarsStream = tokio_stream::Iter<std::vec::IntoIter<Result<BarChunk, Status>>>;
-    type QueryTicksStream = ReceiverStream<Result<TickChunk, Status>>;
+    type QueryTicksStream = tokio_stream::Iter<std::vec::IntoIter<Result<TickChunk, Status>>>;
     type ListSeriesStream = ReceiverStream<Result<SeriesChunk, Status>>;
 
     async fn ingest(&self, request: Request<Streaming<IngestBatch>>) -> Result<Response<Self::IngestStream>, Status> {
@@ -203,8 +222,13 @@ impl Barline for Service {
             let mut batches = request.into_inner();
             let mut dictionary = Vec::new();
             while let Ok(Some(batch)) = batches.message().await {
-                let ack = service.ingest_batch(batch, &mut dictionary);
-                if acks.send(Ok(ack)).await.is_err() {
+                let cut = service.cut();
+                let ack = (cut != Some(false)).then(|| service.ingest_batch(batch, &mut dictionary));
+                let reply = match (cut, ack) {
+                    (None, Some(ack)) => Ok(ack),
+                    _ => Err(Status::unavailable("the fake breaks")),
+                };
+                if acks.send(reply).await.is_err() || cut.is_some() {
                     return;
                 }
             }
@@ -225,6 +249,8 @@ impl Barline for Service {
         let open = u64::from(self.fault == Fault::Restless && state.accepted > 0);
         let own = SpecLedger {
             spec: SPEC.to_owned(),
+            received: state.accepted + state.duplicate + state.rejected.values().sum::<u64>(),
+            duplicate: state.duplicate,
             accepted: state.accepted,
             in_bars: state.accepted - open,
             open,
@@ -244,7 +270,13 @@ impl Barline for Service {
     }
 
     async fn query_ticks(&self, _: Request<QueryTicksRequest>) -> Result<Response<Self::QueryTicksStream>, Status> {
-        unimplemented()
+        let state = self.state();
+        let all = state.bars.iter().flat_map(|((series, _), rows)| rows.iter().map(move |row| (row, series)));
+        let mut all: Vec<_> = all.collect();
+        all.sort_by_key(|(row, _)| (row.0, row.1, row.2));
+        let ticks: Vec<_> = all.into_iter().map(|(row, series)| tick(series, row)).collect();
+        let chunks = ticks.chunks(500).map(|ticks| Ok(TickChunk { ticks: ticks.to_vec() }));
+        Ok(Response::new(tokio_stream::iter(chunks.collect::<Vec<_>>())))
     }
 
     async fn list_series(&self, _: Request<ListSeriesRequest>) -> Result<Response<Self::ListSeriesStream>, Status> {

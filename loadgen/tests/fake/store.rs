@@ -1,11 +1,11 @@
 //! What the fake server holds: every row, looked at anew for every bar.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use barline_proto::barline::{Bar, Value, value::Kind};
+use barline_proto::barline::{Bar, Tick, Value, value::Kind};
 
 /// The only spec.
 pub const SPEC: &str = "market_ticks";
@@ -19,7 +19,7 @@ pub type Dimensions = BTreeMap<String, String>;
 pub type Row = (i64, u32, usize, i64, i64);
 
 /// All rows, as they came.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct State {
     /// Rows by series and second.
     pub bars: BTreeMap<(Dimensions, i64), Vec<Row>>,
@@ -29,6 +29,12 @@ pub struct State {
     pub rejected: BTreeMap<String, u64>,
     /// Rows that named another spec.
     pub unknown: u64,
+    /// Batches taken, by producer and id.
+    pub taken: HashSet<(String, u64)>,
+    /// Rows of batches taken before.
+    pub duplicate: u64,
+    /// Messages taken.
+    pub messages: u64,
 }
 
 impl State {
@@ -54,6 +60,18 @@ impl State {
         };
         *self.rejected.entry(reason.to_owned()).or_default() += 1;
         Some(reason)
+    }
+}
+
+/// A row as a query shows it.
+pub fn tick(series: &Dimensions, row: &Row) -> Tick {
+    let price = Value { kind: Some(Kind::Int(row.3)) };
+    let quantity = Value { kind: Some(Kind::Uint(row.4 as u64)) };
+    Tick {
+        dimensions: series.clone().into_iter().collect(),
+        timestamp_ns: row.0,
+        sequence: row.1,
+        fields: [("price", price), ("quantity", quantity)].map(|(name, value)| (name.to_owned(), value)).into(),
     }
 }
 

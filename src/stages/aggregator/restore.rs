@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::Aggregator;
 use crate::model::{BarBatch, BarFlags, BarHead, Checkpoint, Envelope, Rows, SeriesId, SpecId, TickSlice, TimeNs};
@@ -50,14 +50,15 @@ impl Aggregator {
     pub(super) fn restore(&mut self, start: &Start) -> Result<(), StageError> {
         let checkpoints = self.context.store.checkpoints();
         let cascade_from = checkpoints.iter().map(|checkpoint| checkpoint.cascade_from).min().unwrap_or(TimeNs::MIN);
-        self.restore_coarser(cascade_from).map_err(StageError::transient)?;
-        self.replay(start, &Bounds::of(&checkpoints)).map_err(StageError::transient)
+        self.restore_coarser(cascade_from).map_err(crate::stages::try_later)?;
+        self.replay(start, &Bounds::of(&checkpoints)).map_err(crate::stages::try_later)
     }
 
     fn replay(&mut self, start: &Start, bounds: &Bounds) -> Result<(), StoreError> {
         let to = start.handled.max(self.context.recovered_to);
+        let failed = Arc::new(OnceLock::new());
         for (windows, spec) in self.windows.iter_mut().zip(self.context.specs.iter()) {
-            windows.set_covered(self.context.covered(spec.id), to);
+            windows.set_covered(self.context.covered(spec.id, &failed), to);
         }
         self.replayed_from = bounds.lowest(self.instance, self.instances).min(to);
         let mut missing = to - self.replayed_from;
@@ -77,6 +78,9 @@ impl Aggregator {
                 replayed[spec.0 as usize] += slice.len() as u64 - skipped;
             }
         })?;
+        if let Some(error) = failed.get() {
+            return Err(error.clone());
+        }
         self.position = self.position.max(to);
         self.carry = carry;
         let Context { recovery, store, specs, ledger, .. } = &self.context;

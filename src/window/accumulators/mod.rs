@@ -126,6 +126,11 @@ impl Ops {
         }
     }
 
+    /// How many words at the front of `closed` should be this accumulator's closed state.
+    pub(super) fn len_of(&self, closed: &[u64]) -> usize {
+        (self.closed_len)(closed)
+    }
+
     /// Splits this accumulator's closed state off the front of `closed`.
     pub(super) fn split<'c>(&self, closed: &'c [u64]) -> (&'c [u64], &'c [u64]) {
         closed.split_at((self.closed_len)(closed).min(closed.len()))

@@ -1,0 +1,89 @@
+//! The operators' jobs over a Unix socket in the data directory. Whoever may use the directory may use the socket; no
+//! port serves it.
+//!
+//! A job blocks, so it runs on a thread of its own and tells its progress through a channel. It ends when its client goes
+//! away or the topology stops: every tool stops at the next step, and what it has written until then is whole.
+
+mod job;
+pub mod socket;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use barline_proto::barline::admin_server::{Admin, AdminServer};
+use barline_proto::barline::{BackupRequest, JobEvent, ReplayRequest, StatRequest, VerifyRequest};
+use futures_util::Stream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Request, Response, Status};
+
+use super::read::ReadError;
+use super::served::Served;
+use crate::tools::Job;
+
+/// Events of a job.
+type Events = Pin<Box<dyn Stream<Item = Result<JobEvent, Status>> + Send>>;
+type Reply = Result<Response<Events>, Status>;
+
+/// The service.
+pub struct AdminService {
+    served: Arc<Served>,
+    /// The one job.
+    place: Arc<Semaphore>,
+}
+
+impl AdminService {
+    /// The service of a process.
+    pub fn server(served: Arc<Served>) -> AdminServer<Self> {
+        AdminServer::new(Self { served, place: Arc::new(Semaphore::new(1)) })
+    }
+
+    fn start(&self, job: Job) -> Reply {
+        let place = take(&self.place)?;
+        Ok(Response::new(Box::pin(job::start(self.served.clone(), job, place))))
+    }
+}
+
+/// The place of the one job, if it is free.
+fn take(place: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
+    let busy = |_| Status::failed_precondition("another job is running on this barline; wait for its end");
+    place.clone().try_acquire_owned().map_err(busy)
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    type ReplayStream = Events;
+    type VerifyStream = Events;
+    type BackupStream = Events;
+    type StatStream = Events;
+
+    async fn replay(&self, request: Request<ReplayRequest>) -> Reply {
+        let job = job::replay(request.into_inner()).map_err(ReadError::Invalid)?;
+        self.start(Job::Replay(Box::new(job)))
+    }
+
+    async fn verify(&self, request: Request<VerifyRequest>) -> Reply {
+        self.start(Job::Verify { repair: request.into_inner().repair })
+    }
+
+    async fn backup(&self, request: Request<BackupRequest>) -> Reply {
+        self.start(Job::Backup { directory: request.into_inner().directory.into() })
+    }
+
+    async fn stat(&self, _: Request<StatRequest>) -> Reply {
+        self.start(Job::Stat)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_job_is_told_to_wait_and_may_begin_when_the_first_has_ended() {
+        let place = Arc::new(Semaphore::new(1));
+        let first = take(&place).unwrap();
+        assert_eq!(take(&place).unwrap_err().code(), tonic::Code::FailedPrecondition);
+        drop(first);
+        assert!(take(&place).is_ok());
+    }
+}
