@@ -112,6 +112,9 @@ impl Store {
             };
             for part in parts.iter().rev().filter(sealed) {
                 let bytes = budget::size(&*self.inner.kv, part);
+                if self.has_poisoned(store.spec.id, part)? {
+                    continue;
+                }
                 let is_in_bars = || Ok::<_, StoreError>(self.journal_end_of(&part.space)? <= floor);
                 if !is_in_bars()? || !self.inner.spending.ticks.has_room(bytes) {
                     continue;
@@ -124,6 +127,17 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// Whether ticks of a partition were given up: they are told from others by their arrival numbers, so it stays as it
+    /// is.
+    fn has_poisoned(&self, spec: SpecId, part: &Partition) -> Result<bool, StoreError> {
+        let poisoned = self.poisoned();
+        if poisoned.is_empty() {
+            return Ok(false);
+        }
+        let (begin, end) = (self.lowest_of(&part.space, false)?.unwrap_or(0), self.journal_end_of(&part.space)?);
+        Ok(poisoned.iter().any(|(of, poisoned)| *of == spec && poisoned.offset < end && begin < poisoned.end()))
     }
 
     /// The first arrival number after a space of the journal; 0 where it is empty.

@@ -9,8 +9,11 @@ use bytes::Bytes;
 use super::keys::{self, PartitionName};
 use super::meta;
 use super::open::{lock, newest_record};
+use super::partition::State;
+use super::sorted::SortedKey;
 use super::types::Family;
-use super::{Cutoff, Durability, Kind, Kv, Store, StoreError, TickScan};
+use super::{Cutoff, Durability, Kind, Kv, Store, StoreError, TickScan, value};
+use crate::codec::block_header::BlockHeader;
 use crate::model::{SpecId, TimeNs};
 
 /// Where ticks of a spec are lacking that were in the journal once.
@@ -92,9 +95,12 @@ impl Store {
         let mut ticks = 0;
         for part in lock(if scan.side { &store.side } else { &store.ticks }).all() {
             self.inner.kv.scan_keys(&part.space, &[], None, &mut |key| {
-                let facts = keys::parse_block(key);
-                let wanted = facts.filter(|facts| facts.max_time >= from && facts.min_time < scan.to);
-                ticks += wanted.map_or(0, |facts| u64::from(facts.rows));
+                let told = match part.state {
+                    State::Sorted => SortedKey::parse(key).map(|key| (key.rows, key.min_time, key.max_time)),
+                    State::Open | State::Sealed => keys::parse_block(key).map(|of| (of.rows, of.min_time, of.max_time)),
+                };
+                let wanted = told.filter(|(_, lowest, highest)| *highest >= from && *lowest < scan.to);
+                ticks += wanted.map_or(0, |(rows, ..)| u64::from(rows));
                 ControlFlow::Continue(())
             })?;
         }
@@ -124,15 +130,28 @@ impl Store {
     /// The arrival number of the first tick that is still in the journal.
     fn lowest_offset(&self) -> Result<Option<u64>, StoreError> {
         let mut lowest: Option<u64> = None;
-        for space in self.inner.kv.spaces("ticks/") {
-            self.inner.kv.scan_keys(&space, &[], None, &mut |key| {
-                if let Some(facts) = keys::parse_block(key) {
-                    lowest = Some(lowest.map_or(facts.offset, |lowest| lowest.min(facts.offset)));
-                }
-                ControlFlow::Break(())
-            })?;
+        for (family, is_sorted) in [("ticks/", false), ("sorted/", true)] {
+            for space in self.inner.kv.spaces(family) {
+                lowest = [lowest, self.lowest_of(&space, is_sorted)?].into_iter().flatten().min();
+            }
         }
         Ok(lowest)
+    }
+
+    /// The lowest arrival number in a space of the journal. One clustered by series begins with its first block, which
+    /// has it in its header.
+    pub(super) fn lowest_of(&self, space: &str, is_sorted: bool) -> Result<Option<u64>, StoreError> {
+        let mut first = None;
+        self.inner.kv.scan_keys(space, &[], None, &mut |key| {
+            first = Some(key.to_vec());
+            ControlFlow::Break(())
+        })?;
+        let Some(key) = first else { return Ok(None) };
+        if !is_sorted {
+            return Ok(keys::parse_block(&key).map(|facts| facts.offset));
+        }
+        let block = self.inner.kv.get(space, &key)?.and_then(|frame| value::open(&key, &frame));
+        Ok(block.and_then(|block| BlockHeader::read(&block).ok()).map(|header| header.offset))
     }
 }
 
@@ -141,7 +160,10 @@ fn lost_block(aside: &[u8], spec: &str) -> Option<(TimeNs, TimeNs)> {
     let (kind, rest) = aside.split_first()?;
     let end = rest.iter().position(|byte| *byte == 0)?;
     let name = PartitionName::parse(std::str::from_utf8(&rest[..end]).ok()?)?;
-    let is_lost = *kind == Kind::Block as u8 && name.family == Family::Ticks && name.spec == spec;
-    let facts = keys::parse_block(&rest[end + 1..]).filter(|_| is_lost)?;
-    Some((facts.min_time, facts.max_time))
+    let key = Some(&rest[end + 1..]).filter(|_| *kind == Kind::Block as u8 && name.spec == spec)?;
+    match name.family {
+        Family::Ticks => keys::parse_block(key).map(|facts| (facts.min_time, facts.max_time)),
+        Family::Sorted => SortedKey::parse(key).map(|key| (key.min_time, key.max_time)),
+        Family::Side | Family::Bars => None,
+    }
 }

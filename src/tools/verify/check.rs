@@ -9,6 +9,7 @@ use crate::model::SeriesKey;
 use crate::spec::Accumulator;
 use crate::store::keys::{self, PartitionName};
 use crate::store::meta;
+use crate::store::sorted::SortedKey;
 use crate::store::{Family, bar_bytes, is_sound_record, value};
 use crate::window::state;
 
@@ -96,7 +97,8 @@ pub(super) fn check(space: &str, key: &[u8], frame: &Bytes, layouts: &Layouts) -
         Content::Side => side(key, &payload),
         Content::Bar => bar(space, key, &payload, layouts),
         Content::Meta => record(key, frame),
-        Content::Sorted | Content::Outbox | Content::Quarantine | Content::Other => Ok(Facts::default()),
+        Content::Sorted => sorted(key, &payload),
+        Content::Outbox | Content::Quarantine | Content::Other => Ok(Facts::default()),
     }
 }
 
@@ -116,6 +118,16 @@ fn block(key: &[u8], payload: &[u8]) -> Result<Facts, String> {
 fn side(key: &[u8], payload: &[u8]) -> Result<Facts, String> {
     let block = Block::decode(payload).map_err(|error| error.to_string())?;
     agrees(key, 36, &block.header)?;
+    Ok(Facts { offsets: None, series: distinct(block.series) })
+}
+
+fn sorted(key: &[u8], payload: &[u8]) -> Result<Facts, String> {
+    let block = Block::decode(payload).map_err(|error| error.to_string())?;
+    let (key, header) = (SortedKey::parse(key).ok_or("its key is no block's")?, &block.header);
+    let told = (key.rows as usize, key.min_series, key.max_series, key.min_time, key.max_time);
+    if told != (header.rows, header.min_series, header.max_series, header.min_time, header.max_time) {
+        return Err("it is another block than its key says".to_owned());
+    }
     Ok(Facts { offsets: None, series: distinct(block.series) })
 }
 
