@@ -9,6 +9,8 @@ use bytes::Bytes;
 use super::keys::{self, PartitionName};
 use super::meta;
 use super::open::{lock, newest_record};
+use super::partition::State;
+use super::sorted::SortedKey;
 use super::types::Family;
 use super::{Cutoff, Durability, Kind, Kv, Store, StoreError, TickScan};
 use crate::model::{SpecId, TimeNs};
@@ -92,9 +94,10 @@ impl Store {
         let mut ticks = 0;
         for part in lock(if scan.side { &store.side } else { &store.ticks }).all() {
             self.inner.kv.scan_keys(&part.space, &[], None, &mut |key| {
-                let facts = keys::parse_block(key);
-                let wanted = facts.filter(|facts| facts.max_time >= from && facts.min_time < scan.to);
-                ticks += wanted.map_or(0, |facts| u64::from(facts.rows));
+                let (rows, lowest, highest) = told_by(key, part.state == State::Sorted).unwrap_or((0, 0, 0));
+                if highest >= from && lowest < scan.to {
+                    ticks += u64::from(rows);
+                }
                 ControlFlow::Continue(())
             })?;
         }
@@ -109,7 +112,8 @@ impl Store {
     pub fn holes(&self, spec: SpecId) -> Result<Holes, StoreError> {
         let store = self.spec(spec);
         let mut below = store.cutoff_ticks.load(Relaxed);
-        if self.lowest_offset()?.is_some_and(|lowest| lowest > 0) {
+        // Where nobody can tell any more whether something was dropped, it may have been.
+        if self.expired_totals(spec).map_or(true, |totals| totals.by_budget.ticks > 0) {
             let first = lock(&store.ticks).all().first().map(|part| part.start);
             below = below.max(first.map_or(TimeNs::MIN, |first| first.saturating_add(store.spec.window.max_ahead)));
         }
@@ -120,20 +124,14 @@ impl Store {
         })?;
         Ok(Holes { below, damaged })
     }
+}
 
-    /// The arrival number of the first tick that is still in the journal.
-    fn lowest_offset(&self) -> Result<Option<u64>, StoreError> {
-        let mut lowest: Option<u64> = None;
-        for space in self.inner.kv.spaces("ticks/") {
-            self.inner.kv.scan_keys(&space, &[], None, &mut |key| {
-                if let Some(facts) = keys::parse_block(key) {
-                    lowest = Some(lowest.map_or(facts.offset, |lowest| lowest.min(facts.offset)));
-                }
-                ControlFlow::Break(())
-            })?;
-        }
-        Ok(lowest)
+/// What the key of a block says: rows, lowest and highest event time.
+fn told_by(key: &[u8], is_sorted: bool) -> Option<(u32, TimeNs, TimeNs)> {
+    if is_sorted {
+        return SortedKey::parse(key).map(|told| (told.rows, told.min_time, told.max_time));
     }
+    keys::parse_block(key).map(|told| (told.rows, told.min_time, told.max_time))
 }
 
 /// The event times of a block of `spec` that was put aside, from the key it lies there under.
@@ -141,7 +139,8 @@ fn lost_block(aside: &[u8], spec: &str) -> Option<(TimeNs, TimeNs)> {
     let (kind, rest) = aside.split_first()?;
     let end = rest.iter().position(|byte| *byte == 0)?;
     let name = PartitionName::parse(std::str::from_utf8(&rest[..end]).ok()?)?;
-    let is_lost = *kind == Kind::Block as u8 && name.family == Family::Ticks && name.spec == spec;
-    let facts = keys::parse_block(&rest[end + 1..]).filter(|_| is_lost)?;
-    Some((facts.min_time, facts.max_time))
+    let is_journal = matches!(name.family, Family::Ticks | Family::Sorted);
+    let is_lost = *kind == Kind::Block as u8 && is_journal && name.spec == spec;
+    let told = told_by(&rest[end + 1..], name.family == Family::Sorted).filter(|_| is_lost)?;
+    Some((told.1, told.2))
 }

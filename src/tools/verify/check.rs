@@ -9,7 +9,7 @@ use crate::model::SeriesKey;
 use crate::spec::Accumulator;
 use crate::store::keys::{self, PartitionName};
 use crate::store::meta;
-use crate::store::{Family, bar_bytes, is_sound_record, value};
+use crate::store::{Family, SortedKey, bar_bytes, is_sound_record, value};
 use crate::window::state;
 
 /// What a space holds.
@@ -96,7 +96,8 @@ pub(super) fn check(space: &str, key: &[u8], frame: &Bytes, layouts: &Layouts) -
         Content::Side => side(key, &payload),
         Content::Bar => bar(space, key, &payload, layouts),
         Content::Meta => record(key, frame),
-        Content::Sorted | Content::Outbox | Content::Quarantine | Content::Other => Ok(Facts::default()),
+        Content::Sorted => sorted(key, &payload),
+        Content::Outbox | Content::Quarantine | Content::Other => Ok(Facts::default()),
     }
 }
 
@@ -116,6 +117,17 @@ fn block(key: &[u8], payload: &[u8]) -> Result<Facts, String> {
 fn side(key: &[u8], payload: &[u8]) -> Result<Facts, String> {
     let block = Block::decode(payload).map_err(|error| error.to_string())?;
     agrees(key, 36, &block.header)?;
+    Ok(Facts { offsets: None, series: distinct(block.series) })
+}
+
+fn sorted(key: &[u8], payload: &[u8]) -> Result<Facts, String> {
+    let told = SortedKey::parse(key).ok_or("its key is no block's")?;
+    let block = Block::decode(payload).map_err(|error| error.to_string())?;
+    let BlockHeader { rows, min_time, max_time, min_series, max_series, .. } = block.header;
+    let found = (rows as u32, min_time, max_time, min_series, max_series);
+    if found != (told.rows, told.min_time, told.max_time, told.min_series, told.max_series) {
+        return Err("it is another block than its key says".to_owned());
+    }
     Ok(Facts { offsets: None, series: distinct(block.series) })
 }
 
