@@ -39,6 +39,8 @@ struct Live {
     /// Whether `next` is what the subscriber asked for, and nothing was read yet.
     asked: bool,
     missed: u64,
+    /// Whether the subscriber knows a position: from its first chunk on it can go on after any failure.
+    greeted: bool,
     ended: bool,
 }
 
@@ -64,6 +66,7 @@ pub fn subscribe(
         behind: position.is_some(),
         asked: position.is_some(),
         missed: 0,
+        greeted: position.is_some(),
         ended: false,
     };
     stream::unfold(live, |mut live| async move {
@@ -75,6 +78,9 @@ pub fn subscribe(
 impl Live {
     /// The next chunk: bars, or the news that some were missed, or the end.
     async fn next(&mut self) -> Result<BarChunk, Status> {
+        if !std::mem::replace(&mut self.greeted, true) {
+            return Ok(BarChunk { next_position: self.next, ..BarChunk::default() });
+        }
         loop {
             if let Some((bars, next_position)) = self.ready.pop_front() {
                 return Ok(BarChunk { bars, missed: std::mem::take(&mut self.missed), next_position });

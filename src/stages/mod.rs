@@ -54,6 +54,11 @@ fn config_of<C: Send + Sync + 'static>(stage: &StagePlan) -> Result<Arc<C>, Stag
     config.map_err(|_| StageError::fatal(format!("stage {:?} was given the config of another kind", stage.name)))
 }
 
+/// What may work later is tried again, unless the data itself cannot be read.
+fn try_later(error: StoreError) -> StageError {
+    if error.is_lasting() { StageError::fatal(error) } else { StageError::transient(error) }
+}
+
 /// A full device may have room again later; what will not heal by itself ends the process.
 fn store_failed(error: StoreError) -> StageError {
     if error.may_pass() { StageError::transient(error) } else { StageError::fatal(error) }

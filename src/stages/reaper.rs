@@ -2,7 +2,7 @@
 //! journal by series.
 //!
 //! It looks at its counters once a second: a budget is enforced soon after it is spent, not at the next full round.
-//! One step of rewriting is a fraction of a second, so that neither that nor its own end has to wait.
+//! One step of rewriting is some milliseconds, so that neither that, nor its end, nor the writer has to wait.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use crate::topology::{Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, par
 
 /// How often it looks at its counters.
 const LOOK: TimeNs = SECOND;
-/// The pause after a rewritten row while ticks come in, about four times what the row took.
-const PAUSE_PER_ROW: TimeNs = 800;
+/// The pause after a row that was read or written while ticks come in, about four times what it took.
+const PAUSE_PER_ROW: TimeNs = 400;
 const SHORTEST_PAUSE: TimeNs = MILLISECOND;
 
 /// The kind's row in the topology's table.
@@ -161,7 +161,7 @@ impl Stage for Reaper {
 
 impl Reaper {
     fn reap(&mut self, now: TimeNs) -> Result<(), StageError> {
-        let reaped = self.context.store.reap(now, &self.config.budget.budget()).map_err(StageError::transient)?;
+        let reaped = self.context.store.reap(now, &self.config.budget.budget()).map_err(super::try_later)?;
         for dropped in &reaped.dropped {
             let Dropped { spec, family, reason, start, bytes, ticks, bars, pending, .. } = dropped;
             tracing::info!(spec, ?family, ?reason, start, bytes, ticks, bars, "partition dropped");
@@ -181,9 +181,9 @@ impl Reaper {
     /// about four times as long as the step took.
     fn cluster(&mut self, now: TimeNs) -> Result<TimeNs, StageError> {
         let store = &self.context.store;
-        let rows = store.cluster(&mut self.clustering, now, RunSize::default()).map_err(StageError::transient)?;
+        let step = store.cluster(&mut self.clustering, now, RunSize::default()).map_err(super::try_later)?;
         let is_growing = std::mem::replace(&mut self.journal_end, store.journal_end()) != store.journal_end();
-        let pause = rows.map(|rows| if is_growing { rows as TimeNs * PAUSE_PER_ROW } else { 0 });
+        let pause = step.map(|step| if is_growing { (step.read + step.written) as TimeNs * PAUSE_PER_ROW } else { 0 });
         Ok(pause.map_or(LOOK, |pause| pause.clamp(SHORTEST_PAUSE, LOOK)))
     }
 }

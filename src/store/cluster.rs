@@ -24,6 +24,18 @@ use crate::routing;
 /// Roughly the most memory that rewriting takes, in bytes.
 pub const MEMORY: u64 = 32 << 20;
 
+/// Rows read or written in one step.
+const STEP_ROWS: usize = 1 << 15;
+
+/// What one step of rewriting did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Step {
+    /// Rows read.
+    pub read: u64,
+    /// Rows written.
+    pub written: u64,
+}
+
 /// A partition in the course of being rewritten.
 pub struct Clustering {
     spec: SpecId,
@@ -34,6 +46,7 @@ pub struct Clustering {
     cursor: Cursor,
     /// A block that has other fields than the run before it.
     next: Option<Block>,
+    run: Run,
     /// The arrival number of its first tick.
     base: Option<u64>,
     runs: u32,
@@ -43,8 +56,8 @@ pub struct Clustering {
 }
 
 impl Store {
-    /// Does one step of rewriting: a run, or the end of a partition. `work` is what is under way; an error gives it up,
-    /// and it begins anew. Says how many rows were rewritten; `None` where nothing is to be done now.
+    /// Does one step of rewriting, some milliseconds long. `work` is what is under way; an error gives it up, and it begins
+    /// anew. `None` where nothing is to be done now.
     ///
     /// # Errors
     /// The port fails.
@@ -53,7 +66,7 @@ impl Store {
         work: &mut Option<Clustering>,
         now: TimeNs,
         size: RunSize,
-    ) -> Result<Option<u64>, StoreError> {
+    ) -> Result<Option<Step>, StoreError> {
         let mut clustering = match work.take() {
             Some(clustering) => clustering,
             None => {
@@ -63,15 +76,17 @@ impl Store {
                 self.begin(spec, part, size)?
             }
         };
-        let run = self.read_run(&mut clustering)?;
-        if run.is_empty() {
+        let step = if clustering.run.is_closed() {
+            self.write_some(&mut clustering)?
+        } else {
+            self.read_some(&mut clustering)?
+        };
+        if clustering.run.is_closed() && clustering.run.is_empty() {
             self.complete(clustering)?;
-            return Ok(Some(0));
+        } else {
+            *work = Some(clustering);
         }
-        let rows = run.rows() as u64;
-        self.write_run(&mut clustering, run)?;
-        *work = Some(clustering);
-        Ok(Some(rows))
+        Ok(Some(step))
     }
 
     /// Ticks of the journal that arrived before this are in stored bars or counted as dropped, whatever their series.
@@ -132,44 +147,60 @@ impl Store {
         self.inner.kv.drop_space(&space)?;
         let cursor = Cursor::new(spec, part.space.clone(), 0);
         let (next, base) = (None, None);
-        Ok(Clustering { spec, part, size, space, cursor, next, base, runs: 0, blocks: 0, rows: 0, bytes: 0 })
+        let (run, runs, blocks, rows, bytes) = (Run::default(), 0, 0, 0, 0);
+        Ok(Clustering { spec, part, size, space, cursor, next, run, base, runs, blocks, rows, bytes })
     }
 
-    /// Reads blocks of the same fields until they are enough.
-    fn read_run(&self, clustering: &mut Clustering) -> Result<Run, StoreError> {
-        let mut run = Run::default();
-        if let Some(block) = clustering.next.take() {
+    /// Reads some blocks, and closes the run when it is full, the next block has other fields, or there is none: a run
+    /// that stays empty is the end.
+    fn read_some(&self, clustering: &mut Clustering) -> Result<Step, StoreError> {
+        let Clustering { part, size, cursor, next, base, run, .. } = clustering;
+        let before = run.rows();
+        if let Some(block) = next.take() {
             run.push(block);
         }
-        while !run.is_full(clustering.size) {
-            let Some((facts, key)) = clustering.cursor.next(&*self.inner.kv, &|_| true)? else { break };
-            clustering.base.get_or_insert(facts.offset);
-            let Some(block) = self.read_block(&clustering.part.space, &key, false, None)? else { continue };
+        while !run.is_full(*size) && run.rows() < before + STEP_ROWS {
+            let Some((facts, key)) = cursor.next(&*self.inner.kv, &|_| true)? else {
+                run.close();
+                break;
+            };
+            base.get_or_insert(facts.offset);
+            let Some(block) = self.read_block(&part.space, &key, false, None)? else { continue };
             if !run.fits(&block) {
-                clustering.next = Some(block);
+                *next = Some(block);
+                run.close();
                 break;
             }
             run.push(block);
         }
-        Ok(run)
+        let read = (run.rows() - before) as u64;
+        if run.is_full(*size) {
+            run.close();
+        }
+        Ok(Step { read, written: 0 })
     }
 
-    fn write_run(&self, clustering: &mut Clustering, run: Run) -> Result<(), StoreError> {
+    /// Writes some blocks of the run; after the last the next run begins.
+    fn write_some(&self, clustering: &mut Clustering) -> Result<Step, StoreError> {
         let spec = &self.spec(clustering.spec).spec;
-        let mut ops = Vec::new();
-        let (number, base) = (clustering.runs, clustering.base.unwrap_or(0));
-        run.blocks(spec, number, clustering.size, &mut |mut key, encode| {
-            key.block = clustering.blocks;
-            let block = encode(base + clustering.rows);
+        let (mut ops, mut written) = (Vec::new(), 0);
+        while written < STEP_ROWS as u64 {
+            let Clustering { run, runs, blocks, rows, base, size, .. } = clustering;
+            let Some((key, block)) = run.take(spec, *size, *runs, *blocks, base.unwrap_or(0) + *rows) else {
+                clustering.run = Run::default();
+                clustering.runs += 1;
+                break;
+            };
             let key_bytes = Bytes::copy_from_slice(&key.bytes());
             let value = value::frame(&key_bytes, &block);
             clustering.blocks += 1;
             clustering.rows += u64::from(key.rows);
             clustering.bytes += (key_bytes.len() + value.len()) as u64;
+            written += u64::from(key.rows);
             ops.push(Op::Put { space: clustering.space.clone(), key: key_bytes, value });
-        });
-        clustering.runs += 1;
-        Ok(self.inner.kv.commit(ops, Durability::Process)?)
+        }
+        self.inner.kv.commit(ops, Durability::Process)?;
+        Ok(Step { read: 0, written })
     }
 
     /// Puts what was written in the place of what it was made from.

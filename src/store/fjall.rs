@@ -5,7 +5,7 @@
 //! the commit succeeds. After the device itself has failed nothing is tried again: see [`KvError::Failed`].
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use fjall::{AbstractTree, CompressionType, Database, Iter, Keyspace, OwnedWriteB
 
 use super::disk_options::{BUFFER, options};
 use super::moment::{Moment, is_damage, visit_pairs};
-use super::{Durability, Kv, KvError, Op, Snapshot, log_scrub, mend, quarantine};
+use super::{Durability, Kv, KvError, Op, Snapshot, dir_check, log_scrub, mend, quarantine};
 use crate::topology::plan::STORE_LOG;
 
 /// The operating system's numbers for "no file descriptor left", in the whole system and in this process.
@@ -53,10 +53,27 @@ impl Fjall {
     /// Another process has it, it cannot be used, the device is full, or what is there cannot be read.
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Self, KvError> {
         let fjall = Self { path: path.into(), cache_bytes, open: RwLock::new(None), broken: Mutex::new(None) };
-        log_scrub::scrub(path).map_err(|error| fjall.explain(&error.into()))?;
+        fjall.before_opening().map_err(|error| fjall.explain(&error.into()))??;
         fjall.reopen()?;
         fjall.note_damage()?;
         Ok(fjall)
+    }
+
+    /// Looks at what fjall would not tell about, unless another process has the directory.
+    fn before_opening(&self) -> io::Result<Result<(), KvError>> {
+        let lock = match OpenOptions::new().write(true).open(self.path.join("lock")) {
+            Ok(lock) => lock,
+            // No database yet, or one that fjall will have something to say about.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(())),
+            Err(error) => return Err(error),
+        };
+        if lock.try_lock().is_err() {
+            return Ok(Ok(()));
+        }
+        if let Err(reason) = dir_check::check(&self.path)? {
+            return Ok(Err(KvError::Unreadable { path: self.path(), reason }));
+        }
+        log_scrub::scrub(&self.path).map(Ok)
     }
 
     /// Counts what was cut out of the log, and has what it held derived anew.
@@ -107,8 +124,12 @@ impl Fjall {
         match error {
             fjall::Error::Locked => self.explain(error),
             fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => match io.kind() {
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::NotFound => {
-                    KvError::Unreadable { path, reason }
+                io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::InvalidData
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::NotFound => KvError::Unreadable { path, reason },
+                io::ErrorKind::AlreadyExists if self.path.join("keyspaces").exists() => {
+                    KvError::Unreadable { path, reason: "the file \"version\" is missing".into() }
                 }
                 _ => self.explain(error),
             },
@@ -118,6 +139,9 @@ impl Fjall {
 
     fn explain(&self, error: &fjall::Error) -> KvError {
         let path = self.path();
+        if is_damage(error) {
+            return KvError::Unreadable { path, reason: format!("{error:?}") };
+        }
         let io = match error {
             fjall::Error::Locked => return KvError::Locked { path },
             fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => io,

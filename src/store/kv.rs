@@ -71,7 +71,7 @@ pub enum KvError {
     },
     /// The database's own files are damaged.
     #[error(
-        "the database in {path} cannot be opened: one of its own files is damaged or missing ({reason}); restore a backup \
+        "the database in {path} cannot be read: one of its own files is damaged or missing ({reason}); restore a backup \
          (barline restore DIR --data-dir NEW), or give an empty --data-dir and keep this one for inspection"
     )]
     Unreadable {

@@ -10,7 +10,7 @@
 //! ```
 //! Numbers are little endian. A new file is filled with zeros up to its first size.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -28,21 +28,25 @@ const ITEM: usize = 21;
 /// Numbers of records ascend; a leap beyond this is damage.
 const LEAP: u64 = 1 << 40;
 
-/// Sets aside what is damaged in the logs of `dir`. Does nothing while another process has the directory.
+/// Sets aside what is damaged in the logs of `dir`, which no process has open, and notes where one is missing.
 ///
 /// # Errors
 /// The operating system's.
 pub fn scrub(dir: &Path) -> io::Result<()> {
-    let lock = match OpenOptions::new().write(true).open(dir.join("lock")) {
-        Ok(lock) => lock,
-        // No database yet, or one that fjall will have something to say about.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    if lock.try_lock().is_err() {
-        return Ok(());
+    let logs = logs(dir)?;
+    logs.iter().try_for_each(|(_, log)| scrub_log(dir, log))?;
+    // Logs are numbered in a row, one is always there, and none is made empty.
+    let gap = logs.windows(2).map(|pair| (pair[0].0 + 1, pair[1].0)).find(|(next, found)| next < found);
+    let empty = logs.iter().find(|(_, log)| log.metadata().is_ok_and(|log| log.len() == 0));
+    let none = logs.is_empty().then_some(0);
+    let Some(missing) = gap.map(|gap| gap.0).or(empty.map(|empty| empty.0)).or(none) else { return Ok(()) };
+    let noted = dir.join(DAMAGED).join(format!("{missing}.jnl.missing"));
+    if !noted.exists() {
+        fs::create_dir_all(dir.join(DAMAGED))?;
+        write_synced(&noted, &[])?;
+        tracing::error!(path = %dir.display(), number = missing, "a log is missing");
     }
-    logs(dir)?.iter().try_for_each(|log| scrub_log(dir, log))
+    Ok(())
 }
 
 /// The names of what was set aside, ever, and its bytes.
@@ -63,12 +67,16 @@ pub fn set_aside(dir: &Path) -> io::Result<Vec<(String, u64)>> {
     Ok(files)
 }
 
-fn logs(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let paths = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path()));
-    let mut paths: Vec<_> = paths.collect::<io::Result<_>>()?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jnl"));
-    paths.sort_unstable();
-    Ok(paths)
+/// The logs by number, ascending.
+fn logs(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut logs = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let number = entry.file_name().to_str().and_then(|name| name.strip_suffix(".jnl")?.parse().ok());
+        logs.extend(number.map(|number| (number, entry.path())));
+    }
+    logs.sort_unstable();
+    Ok(logs)
 }
 
 fn scrub_log(dir: &Path, log: &Path) -> io::Result<()> {
@@ -212,11 +220,11 @@ mod tests {
         for n in 0..commits {
             let put = |key| Op::Put { space: "a".into(), key: vec![n, key].into(), value: vec![n; 100].into() };
             kv.commit((0..3).map(put).collect(), Durability::Process).unwrap();
-            let bytes = fs::read(&logs(dir.path()).unwrap()[0]).unwrap();
+            let bytes = fs::read(&logs(dir.path()).unwrap()[0].1).unwrap();
             ends.push(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1);
         }
         drop(kv);
-        let path = logs(dir.path()).unwrap().remove(0);
+        let path = logs(dir.path()).unwrap().remove(0).1;
         (dir, path, ends)
     }
 
@@ -257,7 +265,7 @@ mod tests {
             for bytes in [&sound[..at], &zeroed] {
                 let whole = ends.iter().rposition(|end| *end <= at).unwrap();
                 let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-                let expected = if used > ends[whole] { vec![ends[whole]..used] } else { vec![] };
+                let expected: Vec<_> = (used > ends[whole]).then(|| ends[whole]..used).into_iter().collect();
                 assert_eq!(damaged(bytes), expected, "cut at {at}");
             }
         }

@@ -14,6 +14,7 @@ pub mod bars;
 pub mod batch;
 mod budget;
 pub mod cluster;
+mod dir_check;
 mod disk_options;
 pub mod doom;
 mod expired;
@@ -44,7 +45,7 @@ mod upkeep;
 pub mod value;
 
 pub use batch::StoreBatch;
-pub use cluster::Clustering;
+pub use cluster::{Clustering, Step};
 pub use fjall::Fjall;
 pub use heal::is_sound_record;
 pub use kv::{Durability, Kv, KvError, Op, Snapshot};

@@ -184,10 +184,10 @@ impl Store {
 impl SpecStore {
     fn open(kv: &dyn Kv, spec: &Arc<Spec>, record: &SpecRecord, layout: usize) -> Result<Self, StoreError> {
         let name = spec.name.as_str();
-        let ticks = |family| Mutex::new(Partitions::new(family, name, 0, period_of(spec.retention.ticks)));
+        let ticks = |family| Mutex::new(Partitions::new(family, name, 0, period_of(family, spec.retention.ticks)));
         let mut bars = Vec::with_capacity(spec.granularities.len());
         for granularity in &spec.granularities {
-            let period = period_of(spec.retention.bars).max(granularity.length);
+            let period = period_of(Family::Bars, spec.retention.bars).max(granularity.length);
             let newest = meta::get_u64(kv, &newest_record(name, granularity.length))?;
             bars.push(BarStore {
                 parts: Mutex::new(Partitions::new(Family::Bars, name, granularity.length, period)),

@@ -142,11 +142,13 @@ impl StoreBatch {
         let store = self.store().clone();
         let spec = store.spec(bars.spec);
         let mut state = store.inner.outbox.lock();
-        let position = if state.begun { state.end } else { state.end.max(u64::try_from(now).unwrap_or(0)) };
+        let before = state.end;
+        let position = if state.begun { before } else { before.max(u64::try_from(now).unwrap_or(0)) };
         (state.begun, state.end) = (true, position);
         let is_over = |part: &Part| part.bytes > PART_BYTES.min(keep.bytes / 4) || now - part.began > keep.time / PARTS;
         if state.parts.back().is_none_or(|part| part.first < position && is_over(part)) {
-            state.parts.push_back(Part::new(position, now, 0));
+            // Nothing lies between where the last run ended and here, so who is there is not too late.
+            state.parts.push_back(Part::new(before, now, 0));
         }
         let Some(part) = state.parts.back_mut() else { return position };
         let key = Bytes::copy_from_slice(&position.to_be_bytes());

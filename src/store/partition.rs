@@ -88,9 +88,11 @@ impl Partition {
     }
 }
 
-/// The length of partitions for data kept this long: a twelfth, between a second and a day.
-pub fn period_of(retention: DurationNs) -> DurationNs {
-    (retention / 12).clamp(time::SECOND, time::DAY)
+/// The length of partitions for data kept this long, between a second and a day: a twelfth of it for bars, for ticks a
+/// 24th, because they are rewritten by series only when a partition is over.
+pub fn period_of(family: Family, retention: DurationNs) -> DurationNs {
+    let parts = if family.is_bars() { 12 } else { 24 };
+    (retention / parts).clamp(time::SECOND, time::DAY)
 }
 
 impl Partitions {
@@ -301,7 +303,8 @@ mod tests {
         assert_eq!(partitions.covering(9).map(|p| (p.start, p.end)), Some((0, 10)));
         partitions.place_bar(15, 1, 1 << 20, 9);
         assert_eq!(partitions.covering(15).map(|p| (p.start, p.end)), Some((10, 100)));
-        assert_eq!(period_of(7 * time::DAY), 14 * time::HOUR);
-        assert_eq!((period_of(3), period_of(i64::MAX)), (time::SECOND, time::DAY));
+        assert_eq!(period_of(Family::Bars, 7 * time::DAY), 14 * time::HOUR);
+        assert_eq!(period_of(Family::Ticks, time::DAY), time::HOUR);
+        assert_eq!([3, i64::MAX].map(|keep| period_of(Family::Side, keep)), [time::SECOND, time::DAY]);
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Run {
     fields: Vec<(String, FieldType)>,
     batch: TickBatch,
     received_at: TimeNs,
+    /// Once it is closed: series and row of what is still to be given back, in one number each, descending.
+    order: Option<Vec<u64>>,
 }
 
 impl Run {
@@ -71,35 +73,47 @@ impl Run {
         self.received_at = self.received_at.max(block.header.received_at);
     }
 
-    /// Gives the rows back by series and, of each series, in order of arrival: per block its key, but for its number
-    /// in the partition, and what encodes it once its first arrival number is known.
-    pub fn blocks(
-        self,
-        spec: &Spec,
-        run: u32,
-        size: RunSize,
-        give: &mut dyn FnMut(SortedKey, &dyn Fn(u64) -> Vec<u8>),
-    ) {
-        // Series and row in one number: sorting them keeps the rows of a series in their order.
+    /// Sorts what was gathered: from here on blocks are taken.
+    pub fn close(&mut self) {
+        // The row in the low half keeps the rows of a series in their order.
         let series = self.batch.series.iter().zip(0u64..);
         let mut order: Vec<u64> = series.map(|(series, row)| u64::from(*series) << 32 | row).collect();
-        order.sort_unstable();
+        order.sort_unstable_by(|one, other| other.cmp(one));
+        self.order = Some(order);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.order.is_some()
+    }
+
+    /// The next block in order of series and, of each series, of arrival; `None` when all have been taken. It is number
+    /// `block` of the partition, in run `run`, and its first row gets the arrival number `offset`.
+    pub fn take(
+        &mut self,
+        spec: &Spec,
+        size: RunSize,
+        run: u32,
+        block: u32,
+        offset: u64,
+    ) -> Option<(SortedKey, Vec<u8>)> {
         let field = |(name, ty): &(String, FieldType)| Field { name: name.clone(), ty: *ty };
         let spec = Spec { fields: self.fields.iter().map(field).collect(), ..spec.clone() };
-        for picked in order.chunks(size.block_rows.clamp(1, max_rows(spec.fields.len()))) {
-            let batch = self.pick(picked);
-            let times = || batch.timestamps.iter().copied();
-            let key = SortedKey {
-                run,
-                block: 0,
-                min_series: batch.series.first().copied().unwrap_or(0),
-                max_series: batch.series.last().copied().unwrap_or(0),
-                rows: batch.len() as u32,
-                min_time: times().min().unwrap_or(0),
-                max_time: times().max().unwrap_or(0),
-            };
-            give(key, &|offset| block::encode(&batch, &spec, offset, self.received_at));
-        }
+        let order = self.order.as_mut()?;
+        let rows = size.block_rows.clamp(1, max_rows(spec.fields.len())).min(order.len());
+        let mut picked = order.split_off(order.len() - rows);
+        picked.reverse();
+        let batch = self.pick(&picked);
+        let times = || batch.timestamps.iter().copied();
+        let key = SortedKey {
+            run,
+            block,
+            min_series: *batch.series.first()?,
+            max_series: *batch.series.last()?,
+            rows: batch.len() as u32,
+            min_time: times().min()?,
+            max_time: times().max()?,
+        };
+        Some((key, block::encode(&batch, &spec, offset, self.received_at)))
     }
 
     /// The rows in the low half of each number.

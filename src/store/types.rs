@@ -258,4 +258,9 @@ impl StoreError {
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::OverBudget { .. } | Self::Kv(KvError::Full { .. } | KvError::Busy { .. }))
     }
+
+    /// Whether trying again cannot help: the data or the device is damaged.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Kv(KvError::Unreadable { .. } | KvError::Failed { .. }))
+    }
 }

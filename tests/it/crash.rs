@@ -67,6 +67,8 @@ fn sigkill_at_any_instant_loses_nothing_that_was_acknowledged_and_shows_nothing_
     let subscriber = Subscriber::follow(story.grpc, story.sightings.clone(), &story.runtime);
     server.until("the subscriber is there", |_| subscriber.connected());
     story.loads = load::start(story.grpc, dir.path(), seed, &story.runtime);
+    // Killed before the first bar it could not say where to go on.
+    server.until("the subscriber has a position", |_| subscriber.located());
     while story.kills_left > 0 {
         story.live(server);
         server = story.start();
@@ -207,10 +209,11 @@ impl Story {
         let since = Instant::now();
         while let [first, rest @ ..] = &self.sightings.unshown()[..] {
             let patience = since.elapsed() < Duration::from_secs(20);
-            assert!(patience, "{}{} bars were never shown live, one is {first}", self.place(), rest.len() + 1);
+            let (unshown, subscriber) = (rest.len() + 1, subscriber.place());
+            assert!(patience, "{}{unshown} bars were never shown live, one is {first}; {subscriber}", self.place());
             std::thread::sleep(Duration::from_millis(20));
         }
-        assert_eq!(subscriber.missed(), 0, "{}batches of bars the subscriber was not shown", self.place());
+        assert_eq!(subscriber.missed(), 0, "{}bars the subscriber was not shown", self.place());
         self.check_sightings();
         self.ledger(server, |ledger| ledger.open == 0 && ledger.in_flight == 0)
     }

@@ -4,6 +4,7 @@ mod ageing;
 mod budget;
 mod clustering;
 mod damage;
+mod files;
 pub mod kit;
 mod outbox;
 

@@ -50,8 +50,8 @@ impl Aggregator {
     pub(super) fn restore(&mut self, start: &Start) -> Result<(), StageError> {
         let checkpoints = self.context.store.checkpoints();
         let cascade_from = checkpoints.iter().map(|checkpoint| checkpoint.cascade_from).min().unwrap_or(TimeNs::MIN);
-        self.restore_coarser(cascade_from).map_err(StageError::transient)?;
-        self.replay(start, &Bounds::of(&checkpoints)).map_err(StageError::transient)
+        self.restore_coarser(cascade_from).map_err(crate::stages::try_later)?;
+        self.replay(start, &Bounds::of(&checkpoints)).map_err(crate::stages::try_later)
     }
 
     fn replay(&mut self, start: &Start, bounds: &Bounds) -> Result<(), StoreError> {

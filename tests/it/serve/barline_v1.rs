@@ -160,6 +160,7 @@ async fn live_bars_are_filtered_and_end_with_unavailable_when_the_server_stops()
         position: None,
     };
     let mut live = fixture.barline().await.subscribe_bars(request).await.unwrap().into_inner();
+    assert!(live.message().await.unwrap().unwrap().bars.is_empty(), "the first chunk tells the position");
     let other = [("symbol", "B")];
     fixture.put("market", &[trade(&A, START + 60 * SECOND, 1, 1), trade(&other, START + 60 * SECOND, 2, 1)], false);
     let chunk = live.message().await.unwrap().unwrap();
@@ -177,6 +178,7 @@ async fn a_subscriber_that_is_slow_misses_nothing_as_long_as_it_is_kept() {
         fixture.keep.bytes = kept;
         let mut client = fixture.barline().await;
         let mut live = client.subscribe_bars(SubscribeBarsRequest::default()).await.unwrap().into_inner();
+        live.message().await.unwrap().unwrap();
         let put = |second| fixture.put("market", &[trade(&A, START + second * SECOND, 1, 1)], false);
         put(0);
         let first = live.message().await.unwrap().unwrap();
@@ -205,14 +207,18 @@ async fn a_subscriber_goes_on_where_it_was_and_is_told_when_that_is_not_kept() {
     let subscribe = |position| SubscribeBarsRequest { position, ..SubscribeBarsRequest::default() };
     let mut client = fixture.barline().await;
     let mut live = client.subscribe_bars(subscribe(None)).await.unwrap().into_inner();
+    let begin = live.message().await.unwrap().unwrap();
+    assert!(begin.bars.is_empty());
     let ticks: Vec<_> = (0..10).map(|second| trade(&A, START + second * SECOND, 1, 1)).collect();
     fixture.put("market", &ticks, false);
     let first = live.message().await.unwrap().unwrap();
     drop(live);
+    assert!(begin.next_position < first.next_position - 9, "nothing was stored before: any position below is as good");
     // Nine of the ten are shown again to who asks for that, all of what came later, and nothing twice.
     fixture.put("market", &[trade(&A, START + 10 * SECOND, 1, 1)], false);
     let ten_back = first.next_position - 10;
-    for (position, expected) in [(first.next_position, vec![10]), (ten_back + 1, (1..11).collect())] {
+    let (all, nine) = ((0..11).collect(), (1..11).collect());
+    for (position, expected) in [(first.next_position, vec![10]), (ten_back + 1, nine), (begin.next_position, all)] {
         let mut live = client.subscribe_bars(subscribe(Some(position))).await.unwrap().into_inner();
         let (mut seen, mut next) = (Vec::new(), 0);
         while seen.last() != Some(&10) {

@@ -15,8 +15,10 @@ use super::kit::*;
 
 /// Small enough that a partition takes several runs, and a run several blocks.
 const SIZE: RunSize = RunSize { rows: 60, block_rows: 7 };
-/// The start of a partition of ten minutes.
+/// The start of a partition of five minutes.
 const START: TimeNs = NOW + 400 * SECOND;
+/// From one batch to the next.
+const STEP: TimeNs = 30 * SECOND;
 const LATER: TimeNs = START + HOUR;
 
 /// One tick as it is read: time, sequence, fields, undeclared fields.
@@ -52,12 +54,12 @@ fn append_batch(store: &Store, batch: &TickBatch, at: TimeNs) {
     write.commit(Durability::Synced).unwrap();
 }
 
-/// Half an hour of ticks, three partitions of ten minutes, all of them in bars.
+/// A quarter of an hour of ticks, three partitions, all of them in bars.
 fn fill(store: &Store, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
-    for minute in 0..30 {
+    for step in 0..30 {
         let rows = random.usize(1..40);
-        append_batch(store, &batch(&mut random, rows, START + minute * MINUTE), START + minute * MINUTE);
+        append_batch(store, &batch(&mut random, rows, START + step * STEP), START + step * STEP);
     }
     all_in_bars(store);
 }
@@ -108,7 +110,7 @@ fn take(
 fn cluster(store: &Store, now: TimeNs) -> Result<u64, StoreError> {
     let (mut work, mut rows) = (None, 0);
     while let Some(step) = store.cluster(&mut work, now, SIZE)? {
-        rows += step;
+        rows += step.written;
     }
     Ok(rows)
 }
@@ -174,8 +176,8 @@ fn only_what_is_sealed_and_in_bars_is_rewritten() {
         let kv = side.open();
         let store = Store::open(kv.clone(), &specs(), keep).unwrap();
         let mut random = fastrand::Rng::with_seed(1);
-        for minute in 0..30 {
-            append_batch(&store, &batch(&mut random, 10, START + minute * MINUTE), START + minute * MINUTE);
+        for step in 0..30 {
+            append_batch(&store, &batch(&mut random, 10, START + step * STEP), START + step * STEP);
         }
         let told = |checkpoints: &[Checkpoint], now| {
             let mut batch = store.batch();
@@ -192,7 +194,7 @@ fn only_what_is_sealed_and_in_bars_is_rewritten() {
         let first = first.offset + u64::from(first.rows);
         assert_eq!(told(&[checkpoint(1, first)], LATER), first);
         let last = ticks_in(&*kv, &parts[2]);
-        assert_eq!(told(&[checkpoint(1, 300)], START + 25 * MINUTE), 300 - first - last);
+        assert_eq!(told(&[checkpoint(1, 300)], START + 12 * MINUTE), 300 - first - last);
         assert_eq!(spaces(&*kv), (1, 2));
         assert_eq!(cluster(&store, LATER).unwrap(), last);
         assert_eq!(spaces(&*kv), (0, 3));
@@ -250,7 +252,7 @@ fn the_same_process_goes_on_after_a_failed_step() {
         fill(&store, 11);
         let expected = rows(&store, all_ticks(A));
         let mut work = None;
-        for _ in 0..3 {
+        for _ in 0..5 {
             store.cluster(&mut work, LATER, SIZE).unwrap();
         }
         // As after an error, or in a stage made anew: what was begun is given up.
@@ -331,9 +333,9 @@ fn blocks_of_another_definition_of_the_spec_keep_their_fields() {
             let store = Store::open(side.open(), &specs, keep).unwrap();
             let mut batch = TickBatch::new(A, 1);
             batch.series.push(3);
-            batch.timestamps.push(START + 29 * MINUTE);
+            batch.timestamps.push(START + 14 * MINUTE);
             batch.fields[0].bits.push(1.5f64.to_bits());
-            let facts = BlockFacts::of(&batch, store.journal_end(), START + 29 * MINUTE);
+            let facts = BlockFacts::of(&batch, store.journal_end(), START + 14 * MINUTE);
             let mut write = store.batch();
             write.append(A, facts, block::encode(&batch, specs.get(A), facts.offset, facts.received_at).into());
             write.commit(Durability::Synced).unwrap();
