@@ -142,7 +142,7 @@ fn ticks_rewritten_by_series_give_the_same_bars() {
             let (mut work, later, size) = (None, START + DAY / 2, RunSize { rows: 200, block_rows: 20 });
             let mut rows = 0;
             while let Some(step) = context.store.cluster(&mut work, later, size).unwrap() {
-                rows += step as usize;
+                rows += step.written as usize;
             }
             assert_eq!(rows, ticks.len(), "seed {seed}");
             let held_bytes = random.usize(300..20_000);
