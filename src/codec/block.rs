@@ -5,6 +5,7 @@
 //! fields are not stored. The checksum is the store's.
 
 pub use super::block_header::{BlockHeader, CorruptBlock, MAX_ROWS, max_rows};
+pub use super::pack::Effort;
 use super::pack::{pack, unpack};
 use super::{bitmap, extras};
 use crate::model::{Column, ExtraField, FieldType, TickBatch, TimeNs};
@@ -33,6 +34,14 @@ pub struct Block {
 /// # Panics
 /// The batch has more rows than [`max_rows`] allows, which no single message has; cut it before.
 pub fn encode(batch: &TickBatch, spec: &Spec, offset: u64, received_at: TimeNs) -> Vec<u8> {
+    encode_with(Effort::Quick, batch, spec, offset, received_at)
+}
+
+/// As [`encode`], with more time for fewer bytes if so wanted.
+///
+/// # Panics
+/// As [`encode`].
+pub fn encode_with(effort: Effort, batch: &TickBatch, spec: &Spec, offset: u64, received_at: TimeNs) -> Vec<u8> {
     let rows = batch.len();
     assert!(rows <= max_rows(spec.fields.len()), "a batch of {rows} rows must be cut before it becomes a block");
     let mut body = Vec::with_capacity(rows * 8);
@@ -42,15 +51,15 @@ pub fn encode(batch: &TickBatch, spec: &Spec, offset: u64, received_at: TimeNs) 
         write(&mut body);
         lengths.push(body.len() - start);
     };
-    section(&mut |out| pack(&batch.series, out));
-    section(&mut |out| pack(&batch.timestamps, out));
+    section(&mut |out| pack(&batch.series, effort, out));
+    section(&mut |out| pack(&batch.timestamps, effort, out));
     section(&mut |out| {
         if batch.sequences.iter().any(|s| *s != 0) {
-            pack(&batch.sequences, out)
+            pack(&batch.sequences, effort, out)
         }
     });
     for (column, field) in batch.fields.iter().zip(&spec.fields) {
-        section(&mut |out| write_values(column, field.ty, out));
+        section(&mut |out| write_values(column, field.ty, effort, out));
         section(&mut |out| bitmap::pack(&column.absent, rows, out));
     }
     section(&mut |out| extras::write(&batch.extras, out));
@@ -98,7 +107,7 @@ impl Block {
 }
 
 /// Appends the values of the rows that have the field.
-fn write_values(column: &Column, ty: FieldType, out: &mut Vec<u8>) {
+fn write_values(column: &Column, ty: FieldType, effort: Effort, out: &mut Vec<u8>) {
     let present: Vec<u64>;
     let bits = if column.absent.iter().all(|word| *word == 0) {
         &column.bits
@@ -108,9 +117,9 @@ fn write_values(column: &Column, ty: FieldType, out: &mut Vec<u8>) {
         &present
     };
     match ty {
-        FieldType::Int64 => pack(&bits.iter().map(|bits| *bits as i64).collect::<Vec<_>>(), out),
-        FieldType::Uint64 => pack(bits, out),
-        FieldType::Float64 => pack(&bits.iter().map(|bits| f64::from_bits(*bits)).collect::<Vec<_>>(), out),
+        FieldType::Int64 => pack(&bits.iter().map(|bits| *bits as i64).collect::<Vec<_>>(), effort, out),
+        FieldType::Uint64 => pack(bits, effort, out),
+        FieldType::Float64 => pack(&bits.iter().map(|bits| f64::from_bits(*bits)).collect::<Vec<_>>(), effort, out),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::block_header::{CorruptBlock, number};
-use super::pack::{pack, unpack};
+use super::pack::{Effort, pack, unpack};
 use super::varint::put_varint;
 use super::wire::Reader;
 use crate::model::ExtraField;
@@ -33,7 +33,7 @@ pub fn write(extras: &[ExtraField], out: &mut Vec<u8>) {
 
 fn write_column<T: super::pack::Word + Default>(values: &[T], out: &mut Vec<u8>) {
     let mut packed = Vec::new();
-    pack(values, &mut packed);
+    pack(values, Effort::Quick, &mut packed);
     put_varint(out, packed.len() as u64);
     out.extend_from_slice(&packed);
 }

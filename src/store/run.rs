@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::sorted::SortedKey;
-use crate::codec::block::{self, Block, max_rows};
+use crate::codec::block::{self, Block, Effort, max_rows};
 use crate::model::{Column, ExtraField, FieldType, TickBatch, TimeNs};
 use crate::spec::{Field, Spec};
 
@@ -113,7 +113,7 @@ impl Run {
             min_time: times().min()?,
             max_time: times().max()?,
         };
-        Some((key, block::encode(&batch, &spec, offset, self.received_at)))
+        Some((key, block::encode_with(Effort::Thorough, &batch, &spec, offset, self.received_at)))
     }
 
     /// The rows in the low half of each number.
