@@ -5,6 +5,7 @@
 //! space of its own; one synced commit then puts that in the place of the first, which goes when nobody reads it any
 //! more. Until that commit the new space is doomed, after it the old one is, so a crash leaves exactly one of them.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
@@ -136,7 +137,11 @@ impl Store {
         if poisoned.is_empty() {
             return Ok(false);
         }
-        let (begin, end) = (self.lowest_of(&part.space, false)?.unwrap_or(0), self.journal_end_of(&part.space)?);
+        let (mut begin, end) = (0, self.journal_end_of(&part.space)?);
+        self.inner.kv.scan_keys(&part.space, &[], None, &mut |key| {
+            begin = keys::parse_block(key).map_or(0, |first| first.offset);
+            ControlFlow::Break(())
+        })?;
         Ok(poisoned.iter().any(|(of, poisoned)| *of == spec && poisoned.offset < end && begin < poisoned.end()))
     }
 

@@ -27,11 +27,11 @@ pub fn is(kv: &dyn Kv, space: &str) -> Result<bool, StoreError> {
     Ok(kv.get(keys::META, format!("{PREFIX}{space}").as_bytes())?.is_some())
 }
 
-/// Drops every space that was doomed when the last process ended, and names them.
+/// Drops every space that was doomed when the last process ended.
 ///
 /// Of a partition that is there in both orders the one in order of arrival is kept: it is whole until the other is. Where
 /// the log was damaged the records may be older than the spaces; then one clustered by series that stands alone is whole.
-pub fn finish(kv: &dyn Kv, log_damaged: bool) -> Result<Vec<String>, StoreError> {
+pub fn finish(kv: &dyn Kv, log_damaged: bool) -> Result<(), StoreError> {
     let mut recorded = Vec::new();
     kv.scan_keys(keys::META, PREFIX.as_bytes(), Some(b"doomed0"), &mut |key| {
         recorded.extend(std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PREFIX)).map(String::from));
@@ -50,7 +50,7 @@ pub fn finish(kv: &dyn Kv, log_damaged: bool) -> Result<Vec<String>, StoreError>
     if !recorded.is_empty() {
         kv.commit(recorded.iter().map(|space| lift(space)).collect(), Durability::Synced)?;
     }
-    Ok(doomed)
+    Ok(())
 }
 
 impl Store {

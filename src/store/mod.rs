@@ -16,7 +16,7 @@ mod budget;
 pub mod cluster;
 mod dir_check;
 mod disk_options;
-mod doom;
+pub mod doom;
 mod expired;
 pub mod fjall;
 mod heal;
@@ -58,6 +58,7 @@ pub use readonly::ReadOnly;
 pub use run::RunSize;
 pub use sim_disk::{Crash, Order, SimDisk};
 pub use sim_mount::{Faults, Mount};
+pub use sorted::SortedKey;
 pub use ticks::TickView;
 pub use types::{
     BarScan, BlockFacts, Budget, Cutoff, DropReason, Dropped, Expired, ExpiredCounts, Family, OnFull, Reaped,

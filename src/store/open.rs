@@ -95,8 +95,8 @@ impl Store {
             stores.push(SpecStore::open(&*kv, spec, &record, layout)?);
         }
         kv.commit(ops, Durability::Synced)?;
-        let doomed = doom::finish(&*kv, log_damaged)?;
-        let orphans = adopt_partitions(&*kv, &stores, &doomed)?;
+        doom::finish(&*kv, log_damaged)?;
+        let orphans = adopt_partitions(&*kv, &stores)?;
         let quarantine = Quarantine::open(kv.clone())?;
         let inner = Inner {
             journal_end: AtomicU64::new(find_journal_end(&*kv)?),
@@ -236,12 +236,11 @@ pub(super) fn cutoff_record(spec: &str, what: &str) -> String {
     format!("cutoff/{spec}/{what}")
 }
 
-/// Hands every partition in the store to its spec, but for those that may still be there although they are `doomed`;
-/// gives back those whose spec is not configured.
-fn adopt_partitions(kv: &dyn Kv, stores: &[SpecStore], doomed: &[String]) -> Result<Vec<Orphan>, StoreError> {
+/// Hands every partition in the store to its spec; gives back those whose spec is not configured.
+fn adopt_partitions(kv: &dyn Kv, stores: &[SpecStore]) -> Result<Vec<Orphan>, StoreError> {
     let mut orphans: Vec<Orphan> = Vec::new();
     for space in ["ticks/", "sorted/", "side/", "bars/"].iter().flat_map(|prefix| kv.spaces(prefix)) {
-        let Some(name) = PartitionName::parse(&space).filter(|_| !doomed.contains(&space)) else { continue };
+        let Some(name) = PartitionName::parse(&space) else { continue };
         let store = stores.iter().find(|store| store.spec.name == name.spec);
         if let Some(parts) = store.and_then(|store| store.partitions(name.family, name.window)) {
             lock(parts).adopt(&name, kv.size(&space));

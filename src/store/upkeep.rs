@@ -12,8 +12,7 @@ use super::open::{lock, newest_record};
 use super::partition::State;
 use super::sorted::SortedKey;
 use super::types::Family;
-use super::{Cutoff, Durability, Kind, Kv, Store, StoreError, TickScan, value};
-use crate::codec::block_header::BlockHeader;
+use super::{Cutoff, Durability, Kind, Kv, Store, StoreError, TickScan};
 use crate::model::{SpecId, TimeNs};
 
 /// Where ticks of a spec are lacking that were in the journal once.
@@ -95,12 +94,10 @@ impl Store {
         let mut ticks = 0;
         for part in lock(if scan.side { &store.side } else { &store.ticks }).all() {
             self.inner.kv.scan_keys(&part.space, &[], None, &mut |key| {
-                let told = match part.state {
-                    State::Sorted => SortedKey::parse(key).map(|key| (key.rows, key.min_time, key.max_time)),
-                    State::Open | State::Sealed => keys::parse_block(key).map(|of| (of.rows, of.min_time, of.max_time)),
-                };
-                let wanted = told.filter(|(_, lowest, highest)| *highest >= from && *lowest < scan.to);
-                ticks += wanted.map_or(0, |(rows, ..)| u64::from(rows));
+                let (rows, lowest, highest) = told_by(key, part.state == State::Sorted).unwrap_or((0, 0, 0));
+                if highest >= from && lowest < scan.to {
+                    ticks += u64::from(rows);
+                }
                 ControlFlow::Continue(())
             })?;
         }
@@ -115,7 +112,8 @@ impl Store {
     pub fn holes(&self, spec: SpecId) -> Result<Holes, StoreError> {
         let store = self.spec(spec);
         let mut below = store.cutoff_ticks.load(Relaxed);
-        if self.lowest_offset()?.is_some_and(|lowest| lowest > 0) {
+        // Where nobody can tell any more whether something was dropped, it may have been.
+        if self.expired_totals(spec).map_or(true, |totals| totals.by_budget.ticks > 0) {
             let first = lock(&store.ticks).all().first().map(|part| part.start);
             below = below.max(first.map_or(TimeNs::MIN, |first| first.saturating_add(store.spec.window.max_ahead)));
         }
@@ -126,33 +124,14 @@ impl Store {
         })?;
         Ok(Holes { below, damaged })
     }
+}
 
-    /// The arrival number of the first tick that is still in the journal.
-    fn lowest_offset(&self) -> Result<Option<u64>, StoreError> {
-        let mut lowest: Option<u64> = None;
-        for (family, is_sorted) in [("ticks/", false), ("sorted/", true)] {
-            for space in self.inner.kv.spaces(family) {
-                lowest = [lowest, self.lowest_of(&space, is_sorted)?].into_iter().flatten().min();
-            }
-        }
-        Ok(lowest)
+/// What the key of a block says: rows, lowest and highest event time.
+fn told_by(key: &[u8], is_sorted: bool) -> Option<(u32, TimeNs, TimeNs)> {
+    if is_sorted {
+        return SortedKey::parse(key).map(|told| (told.rows, told.min_time, told.max_time));
     }
-
-    /// The lowest arrival number in a space of the journal. One clustered by series begins with its first block, which
-    /// has it in its header.
-    pub(super) fn lowest_of(&self, space: &str, is_sorted: bool) -> Result<Option<u64>, StoreError> {
-        let mut first = None;
-        self.inner.kv.scan_keys(space, &[], None, &mut |key| {
-            first = Some(key.to_vec());
-            ControlFlow::Break(())
-        })?;
-        let Some(key) = first else { return Ok(None) };
-        if !is_sorted {
-            return Ok(keys::parse_block(&key).map(|facts| facts.offset));
-        }
-        let block = self.inner.kv.get(space, &key)?.and_then(|frame| value::open(&key, &frame));
-        Ok(block.and_then(|block| BlockHeader::read(&block).ok()).map(|header| header.offset))
-    }
+    keys::parse_block(key).map(|told| (told.rows, told.min_time, told.max_time))
 }
 
 /// The event times of a block of `spec` that was put aside, from the key it lies there under.
@@ -160,10 +139,8 @@ fn lost_block(aside: &[u8], spec: &str) -> Option<(TimeNs, TimeNs)> {
     let (kind, rest) = aside.split_first()?;
     let end = rest.iter().position(|byte| *byte == 0)?;
     let name = PartitionName::parse(std::str::from_utf8(&rest[..end]).ok()?)?;
-    let key = Some(&rest[end + 1..]).filter(|_| *kind == Kind::Block as u8 && name.spec == spec)?;
-    match name.family {
-        Family::Ticks => keys::parse_block(key).map(|facts| (facts.min_time, facts.max_time)),
-        Family::Sorted => SortedKey::parse(key).map(|key| (key.min_time, key.max_time)),
-        Family::Side | Family::Bars => None,
-    }
+    let is_journal = matches!(name.family, Family::Ticks | Family::Sorted);
+    let is_lost = *kind == Kind::Block as u8 && is_journal && name.spec == spec;
+    let told = told_by(&rest[end + 1..], name.family == Family::Sorted).filter(|_| is_lost)?;
+    Some((told.1, told.2))
 }

@@ -30,7 +30,8 @@ pub struct VerifyReport {
     pub left: u64,
     /// Bars that were missing and have been derived again.
     pub restored: u64,
-    /// Arrival numbers that no block of the journal holds, `[from, to)`: expired, dropped or lost.
+    /// Arrival numbers that no block in order of arrival holds, `[from, to)`: rewritten by series, expired, dropped or
+    /// lost.
     pub gaps: Vec<(u64, u64)>,
     /// Whether to repair.
     pub repair: bool,

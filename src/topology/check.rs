@@ -243,7 +243,7 @@ stages:
     #[test]
     fn without_a_disk_what_is_kept_counts_as_memory() {
         let text = "{store: memory, budget: {memory: 1GiB}, stages: {in: {kind: host_metrics}, agg: {kind: aggregator, from: in}, reap: {kind: reaper, from: agg, config: {budget: {ticks: 2GiB}}}}}";
-        assert_eq!(messages(text), ["the stages may take 2.1 GiB of memory, the budget is 1 GiB"]);
+        assert_eq!(messages(text), ["the stages may take 2.3 GiB of memory, the budget is 1 GiB"]);
         assert!(compile_text(&text.replace("memory, budget", "disk, budget")).is_ok());
     }
 }

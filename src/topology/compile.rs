@@ -139,7 +139,8 @@ stages:
         assert_eq!(plan.stage_memory(&plan.stages[2]), 64 * (3 * (512 << 10) + (4 << 10)));
         assert_eq!(plan.stage_memory(&plan.stages[3]), 2 * 8 * (512 << 10));
         let stages: u64 = plan.stages.iter().map(|stage| plan.stage_memory(stage)).sum();
-        assert_eq!(plan.memory_bound(), plan.cache_bytes + stages);
+        let shared = plan.cache_bytes + plan.buffer_bytes() + crate::topology::plan::QUERY_BYTES;
+        assert_eq!(plan.memory_bound(), shared + stages);
     }
 
     #[test]

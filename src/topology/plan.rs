@@ -14,7 +14,7 @@ use super::kind::{Facts, Kind, Role};
 /// The most queries that read at once, over gRPC and HTTP together.
 pub const QUERIES: usize = 16;
 /// The most memory they take together, at about 14 MiB each.
-const QUERY_BYTES: u64 = QUERIES as u64 * (14 << 20);
+pub(super) const QUERY_BYTES: u64 = QUERIES as u64 * (14 << 20);
 /// The most bytes of the write-ahead log of a store on disk.
 pub const STORE_LOG: u64 = 192 << 20;
 

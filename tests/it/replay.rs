@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barline::app::Seams;
-use barline::model::time::{MILLISECOND, SECOND};
+use barline::model::time::{DAY, MILLISECOND, SECOND};
 use barline::model::{SeriesId, TimeNs};
 use barline::runtime::sim::{Rates, SeededChaos, for_seeds, simulate};
 use barline::runtime::{Chaos, Context, Placement};
 use barline::spec::Spec;
-use barline::store::{BarScan, Durability, Memory, Op};
+use barline::store::{BarScan, Durability, Memory, Op, RunSize};
 use barline::tools::replay::{Grounds, HELD_BYTES, Install};
 use barline::tools::{Replay, ReplayReport, replay};
 use bytes::Bytes;
@@ -130,6 +130,27 @@ fn derived_bars_are_the_stored_ones_however_small_the_slices() {
             assert_eq!(same, expected, "seed {seed}: {whole:?}");
             let sliced = run(context, &Replay { held_bytes: random.usize(300..20_000), ..job(context) });
             assert_eq!(ReplayReport { ticks: 0, ..sliced }, ReplayReport { ticks: 0, ..whole }, "seed {seed}");
+        });
+    });
+}
+
+#[test]
+fn ticks_rewritten_by_series_give_the_same_bars() {
+    for_seeds(1, 15, "ticks_rewritten", |seed| {
+        after_a_run(seed, |random, ticks, context| {
+            let whole = run(context, &job(context));
+            let (mut work, later, size) = (None, START + DAY / 2, RunSize { rows: 200, block_rows: 20 });
+            let mut rows = 0;
+            while let Some(step) = context.store.cluster(&mut work, later, size).unwrap() {
+                rows += step.written as usize;
+            }
+            assert_eq!(rows, ticks.len(), "seed {seed}");
+            let held_bytes = random.usize(300..20_000);
+            let again = run(context, &Replay { held_bytes, ..job(context) });
+            assert_eq!(ReplayReport { ticks: 0, ..again }, ReplayReport { ticks: 0, ..whole }, "seed {seed}");
+            let look = barline::tools::verify::look(&**context.store.kv(), &mut |_| ControlFlow::Continue(())).unwrap();
+            let report = look.report();
+            assert!(report.is_sound() && report.kinds.iter().any(|kind| kind.kind == "sorted"), "{report:?}");
         });
     });
 }

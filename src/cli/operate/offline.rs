@@ -33,7 +33,7 @@ pub(super) fn run(asked: &Asked, plan: &Plan, data_dir: &Path, bar: &mut Bar) ->
         }
         found = Some(looked);
     }
-    let kv = if asked.writes { disk } else { Arc::new(ReadOnly(disk)) };
+    let kv = if asked.writes { disk } else { Arc::new(ReadOnly::new(disk)) };
     let store = Store::open(kv, &specs, state::convert).map_err(Failure::start)?;
     let catalog = Catalog::new(&specs);
     for spec in specs.iter() {

@@ -71,7 +71,11 @@ pub(super) fn verify(report: &VerifyReport, format: JobFormat) -> String {
             let _ = writeln!(out, "\n{} missing bars were derived again from the journal", report.restored);
         }
         for (from, to) in &report.gaps {
-            let _ = writeln!(out, "\nthe journal has no arrivals {from} to {} (expired, dropped or lost)", to - 1);
+            let _ = writeln!(
+                out,
+                "\nno arrivals {from} to {} in order (rewritten by series, expired, dropped or lost)",
+                to - 1
+            );
         }
         if bad == 0 {
             out += "\nevery value is sound\n";

@@ -9,8 +9,7 @@ use crate::model::SeriesKey;
 use crate::spec::Accumulator;
 use crate::store::keys::{self, PartitionName};
 use crate::store::meta;
-use crate::store::sorted::SortedKey;
-use crate::store::{Family, bar_bytes, is_sound_record, value};
+use crate::store::{Family, SortedKey, bar_bytes, is_sound_record, value};
 use crate::window::state;
 
 /// What a space holds.
@@ -122,10 +121,11 @@ fn side(key: &[u8], payload: &[u8]) -> Result<Facts, String> {
 }
 
 fn sorted(key: &[u8], payload: &[u8]) -> Result<Facts, String> {
+    let told = SortedKey::parse(key).ok_or("its key is no block's")?;
     let block = Block::decode(payload).map_err(|error| error.to_string())?;
-    let (key, header) = (SortedKey::parse(key).ok_or("its key is no block's")?, &block.header);
-    let told = (key.rows as usize, key.min_series, key.max_series, key.min_time, key.max_time);
-    if told != (header.rows, header.min_series, header.max_series, header.min_time, header.max_time) {
+    let BlockHeader { rows, min_time, max_time, min_series, max_series, .. } = block.header;
+    let found = (rows as u32, min_time, max_time, min_series, max_series);
+    if found != (told.rows, told.min_time, told.max_time, told.min_series, told.max_series) {
         return Err("it is another block than its key says".to_owned());
     }
     Ok(Facts { offsets: None, series: distinct(block.series) })

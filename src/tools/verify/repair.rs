@@ -7,7 +7,7 @@ use super::walk::{Bad, Walk};
 use crate::model::{SpecId, TimeNs};
 use crate::spec::{LatePolicy, Spec};
 use crate::store::keys::{self, PartitionName};
-use crate::store::{Kind, value};
+use crate::store::{Kind, SortedKey, value};
 use crate::tools::replay::{BarId, Grounds, HELD_BYTES, Install, Replay, replay};
 use crate::tools::watch::{ToolError, Watch};
 
@@ -65,23 +65,24 @@ fn put_aside(grounds: Grounds<'_>, bad: &mut Bad) {
             "its name is lost; its ticks and bars stay and are shown as lost_series, new ticks get a new number"
                 .to_owned()
         }
-        Content::Block | Content::Side => {
-            aside(if bad.content == Content::Block { Kind::Block } else { Kind::Side }, None);
-            let rows = keys::parse_block(&bad.key).map_or(0, |facts| facts.rows);
-            format!("{rows} ticks are lost; stored bars keep what they have of them")
+        Content::Block | Content::Side | Content::Sorted => {
+            aside(if bad.content == Content::Side { Kind::Side } else { Kind::Block }, None);
+            let rows = match bad.content {
+                Content::Sorted => SortedKey::parse(&bad.key).map(|told| told.rows),
+                _ => keys::parse_block(&bad.key).map(|told| told.rows),
+            };
+            format!("{} ticks are lost; stored bars keep what they have of them", rows.unwrap_or(0))
         }
         Content::Bar => {
             aside(Kind::Bar, None);
             String::new()
         }
         Content::Meta => {
-            aside(Kind::Meta, None);
+            // Of some it only matters that they are there.
+            let is_mark = [&b"doomed/"[..], b"log_damaged"].iter().any(|mark| bad.key.starts_with(mark));
+            aside(Kind::Meta, is_mark.then(|| value::frame(&bad.key, &[])));
             bad.repaired = true;
             "removed; what is known of it is written anew".to_owned()
-        }
-        Content::Sorted => {
-            aside(Kind::Block, None);
-            "its ticks are lost; stored bars keep what they have of them".to_owned()
         }
         Content::Outbox => {
             aside(Kind::Outbox, None);

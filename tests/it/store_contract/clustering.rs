@@ -10,6 +10,7 @@ use barline::model::*;
 use barline::spec::*;
 use barline::store::*;
 use barline::tools::verify;
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::kit::*;
@@ -416,12 +417,37 @@ fn a_half_rewritten_store_can_be_looked_at_without_a_trace() {
             rows(&store, all_ticks(A))
         };
         assert_eq!(spaces(&*kv), (3, 1));
-        let looked = Store::open(Arc::new(ReadOnly(kv.clone())), &specs(), keep).unwrap();
+        let looked = Store::open(Arc::new(ReadOnly::new(kv.clone())), &specs(), keep).unwrap();
         assert_eq!(rows(&looked, all_ticks(A)), expected);
         assert_eq!(spaces(&*kv), (3, 1));
         assert_eq!(rows(&Store::open(kv.clone(), &specs(), keep).unwrap(), all_ticks(A)), expected);
         assert_eq!(spaces(&*kv), (3, 0));
     });
+}
+
+#[test]
+fn where_a_damaged_log_took_the_records_the_whole_of_both_is_kept() {
+    let memory = Arc::new(Memory::new());
+    let side = Side::Memory(memory.clone());
+    let store = side.store();
+    fill(&store, 25);
+    let expected = rows(&store, all_ticks(A));
+    let record = |space: &str| Bytes::from(format!("doomed/{space}"));
+    let delete =
+        |key: Bytes| memory.commit(vec![Op::Delete { space: "meta".into(), key }], Durability::Synced).unwrap();
+    let mut work = None;
+    (0..4).for_each(|_| _ = store.cluster(&mut work, LATER, SIZE).unwrap());
+    // The record of what is half made is lost.
+    delete(record(&memory.spaces("sorted/a/")[0]));
+    let store = side.store();
+    assert_eq!((rows(&store, all_ticks(A)), spaces(&*memory)), (expected.clone(), (3, 0)));
+    // What is whole is doomed, as it was while it was made, and what it was made from has gone.
+    cluster(&store, LATER).unwrap();
+    let key = record(&memory.spaces("sorted/a/")[0]);
+    let frame = |key: &[u8]| barline::store::value::frame(key, &[]);
+    let put = |key: Bytes| Op::Put { space: "meta".into(), value: frame(&key), key };
+    memory.commit(vec![put(key), put(Bytes::from_static(b"log_damaged"))], Durability::Synced).unwrap();
+    assert_eq!((rows(&side.store(), all_ticks(A)), spaces(&*memory)), (expected, (0, 3)));
 }
 
 #[test]
