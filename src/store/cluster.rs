@@ -5,6 +5,7 @@
 //! space of its own; one synced commit then puts that in the place of the first, which goes when nobody reads it any
 //! more. Until that commit the new space is doomed, after it the old one is, so a crash leaves exactly one of them.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
@@ -112,6 +113,9 @@ impl Store {
             };
             for part in parts.iter().rev().filter(sealed) {
                 let bytes = budget::size(&*self.inner.kv, part);
+                if self.has_poisoned(store.spec.id, part)? {
+                    continue;
+                }
                 let is_in_bars = || Ok::<_, StoreError>(self.journal_end_of(&part.space)? <= floor);
                 if !is_in_bars()? || !self.inner.spending.ticks.has_room(bytes) {
                     continue;
@@ -124,6 +128,21 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// Whether ticks of a partition were given up: they are told from others by their arrival numbers, so it stays as it
+    /// is.
+    fn has_poisoned(&self, spec: SpecId, part: &Partition) -> Result<bool, StoreError> {
+        let poisoned = self.poisoned();
+        if poisoned.is_empty() {
+            return Ok(false);
+        }
+        let (mut begin, end) = (0, self.journal_end_of(&part.space)?);
+        self.inner.kv.scan_keys(&part.space, &[], None, &mut |key| {
+            begin = keys::parse_block(key).map_or(0, |first| first.offset);
+            ControlFlow::Break(())
+        })?;
+        Ok(poisoned.iter().any(|(of, poisoned)| *of == spec && poisoned.offset < end && begin < poisoned.end()))
     }
 
     /// The first arrival number after a space of the journal; 0 where it is empty.

@@ -28,17 +28,29 @@ pub fn is(kv: &dyn Kv, space: &str) -> Result<bool, StoreError> {
 }
 
 /// Drops every space that was doomed when the last process ended.
-pub fn finish(kv: &dyn Kv) -> Result<(), StoreError> {
-    let mut doomed = Vec::new();
+///
+/// Of a partition that is there in both orders the one in order of arrival is kept: it is whole until the other is. Where
+/// the log was damaged the records may be older than the spaces; then one clustered by series that stands alone is whole.
+pub fn finish(kv: &dyn Kv, log_damaged: bool) -> Result<(), StoreError> {
+    let mut recorded = Vec::new();
     kv.scan_keys(keys::META, PREFIX.as_bytes(), Some(b"doomed0"), &mut |key| {
-        doomed.extend(std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PREFIX)).map(String::from));
+        recorded.extend(std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PREFIX)).map(String::from));
         ControlFlow::Continue(())
     })?;
-    if doomed.is_empty() {
-        return Ok(());
-    }
+    let (present, sorted) = (kv.spaces("ticks/"), kv.spaces("sorted/"));
+    let in_arrival = |space: &str| {
+        let place = space.strip_prefix("sorted/")?;
+        present.iter().find(|space| space.strip_prefix("ticks/") == Some(place))
+    };
+    let is_whole = |space: &String| log_damaged && sorted.contains(space) && in_arrival(space).is_none();
+    let mut doomed: Vec<_> = recorded.iter().filter(|space| !is_whole(space)).cloned().collect();
+    let half_made = |space: &&String| in_arrival(space).is_some_and(|arrived| !recorded.contains(arrived));
+    doomed.extend(sorted.iter().filter(half_made).cloned());
     doomed.iter().try_for_each(|space| kv.drop_space(space))?;
-    Ok(kv.commit(doomed.iter().map(|space| lift(space)).collect(), Durability::Synced)?)
+    if !recorded.is_empty() {
+        kv.commit(recorded.iter().map(|space| lift(space)).collect(), Durability::Synced)?;
+    }
+    Ok(())
 }
 
 impl Store {

@@ -21,13 +21,13 @@ pub(super) fn mark() -> Op {
     meta::put(MARK, &[])
 }
 
-/// Mends the store, where the mark is set.
+/// Mends the store, where the mark is set, and says whether it was.
 ///
 /// # Errors
 /// The port fails.
-pub(super) fn mend(kv: &dyn Kv) -> Result<(), StoreError> {
+pub(super) fn mend(kv: &dyn Kv) -> Result<bool, StoreError> {
     if kv.get(keys::META, MARK.as_bytes())?.is_none() {
-        return Ok(());
+        return Ok(false);
     }
     tracing::warn!("the log was damaged: bars are checked against the whole journal");
     let mut newest: BTreeMap<String, i64> = BTreeMap::new();
@@ -51,5 +51,6 @@ pub(super) fn mend(kv: &dyn Kv) -> Result<(), StoreError> {
         ops.push(Op::Delete { space: keys::META.into(), key: Bytes::copy_from_slice(key) });
         ControlFlow::Continue(())
     })?;
-    Ok(kv.commit(ops, Durability::Synced)?)
+    kv.commit(ops, Durability::Synced)?;
+    Ok(true)
 }

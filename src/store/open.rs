@@ -83,7 +83,7 @@ impl Store {
     /// The port fails, the data is of a newer format, or a record of the store about itself is damaged.
     pub fn open(kv: Arc<dyn Kv>, specs: &Specs, convert: Convert) -> Result<Self, StoreError> {
         heal(&kv, specs)?;
-        mend(&*kv)?;
+        let log_damaged = mend(&*kv)?;
         let mut ops: Vec<_> = meta::check_format(&*kv)?.into_iter().collect();
         let mut stores = Vec::with_capacity(specs.len());
         for spec in specs.iter() {
@@ -95,7 +95,7 @@ impl Store {
             stores.push(SpecStore::open(&*kv, spec, &record, layout)?);
         }
         kv.commit(ops, Durability::Synced)?;
-        doom::finish(&*kv)?;
+        doom::finish(&*kv, log_damaged)?;
         let orphans = adopt_partitions(&*kv, &stores)?;
         let quarantine = Quarantine::open(kv.clone())?;
         let inner = Inner {

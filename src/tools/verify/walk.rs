@@ -29,6 +29,8 @@ pub(super) struct Walk {
     /// By spec: numbers of series that values name.
     named: BTreeMap<String, BTreeSet<u32>>,
     offsets: Vec<(u64, u32)>,
+    /// What arrived before this may be in partitions clustered by series, which keep no arrival numbers.
+    clustered_below: u64,
     bytes: u64,
 }
 
@@ -45,6 +47,9 @@ impl Walk {
                 continue;
             }
             walk.space(kv, space, &layouts, total, watch)?;
+        }
+        if !kv.spaces("sorted/").is_empty() {
+            walk.clustered_below = settled(kv)?;
         }
         walk.check_series(kv)?;
         Ok(walk)
@@ -115,11 +120,11 @@ impl Walk {
         self.bad.push(Bad { content, space, key, frame, what, outcome: String::new(), repaired: false });
     }
 
-    /// Ranges of arrival numbers between the first and the last block that no block holds.
+    /// Ranges of arrival numbers up to the last block that no block holds.
     fn gaps(&mut self) -> Vec<(u64, u64)> {
         self.offsets.sort_unstable();
         let mut gaps = Vec::new();
-        let mut end = 0;
+        let mut end = self.clustered_below;
         for (offset, rows) in &self.offsets {
             if *offset > end {
                 gaps.push((end, *offset));
@@ -154,6 +159,16 @@ impl From<Bad> for Damage {
         let Bad { content, space, what, outcome, repaired, .. } = bad;
         Self { kind: content.name().to_owned(), space, key, what, outcome, repaired }
     }
+}
+
+/// The highest arrival number that any checkpoint tells of.
+fn settled(kv: &dyn Kv) -> Result<u64, ToolError> {
+    let mut highest = 0;
+    kv.scan(keys::META, b"checkpoint/", Some(b"checkpoint0"), &mut |key, frame| {
+        highest = highest.max(meta::read_checkpoint(key, &frame).map_or(0, |told| told.replay_from));
+        ControlFlow::Continue(())
+    })?;
+    Ok(highest)
 }
 
 /// The layouts of every spec there is a record of.

@@ -9,6 +9,8 @@ use barline::model::time::{HOUR, MINUTE, SECOND};
 use barline::model::*;
 use barline::spec::*;
 use barline::store::*;
+use barline::tools::verify;
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::kit::*;
@@ -346,6 +348,106 @@ fn blocks_of_another_definition_of_the_spec_keep_their_fields() {
         assert_eq!(found.get_mut(&3).and_then(Vec::pop).map(|row| row.2), Some(vec![Some(1.5f64.to_bits())]));
         assert_eq!(found, before);
     });
+}
+
+#[test]
+fn ticks_that_were_given_up_keep_their_arrival_numbers() {
+    on_both(|side| {
+        let kv = side.open();
+        let store = Store::open(kv.clone(), &specs(), keep).unwrap();
+        fill(&store, 19);
+        let second = kv.spaces("ticks/a/").remove(1);
+        let mut first = None;
+        kv.scan_keys(&second, &[], None, &mut |key| {
+            first = keys::parse_block(key);
+            ControlFlow::Break(())
+        })
+        .unwrap();
+        let (offset, rows) = first.map(|facts| (facts.offset, u64::from(facts.rows))).unwrap();
+        store.poison(A, Poisoned { offset, rows, instances: 2, instance: 0, ticks: 1 }).unwrap();
+        cluster(&store, LATER).unwrap();
+        assert_eq!((kv.spaces("ticks/a/"), kv.spaces("sorted/a/").len()), (vec![second], 2));
+    });
+}
+
+#[test]
+fn tools_know_what_is_there_and_that_nothing_is_lacking() {
+    on_both(|side| {
+        let kv = side.open();
+        let store = Store::open(kv.clone(), &specs(), keep).unwrap();
+        fill(&store, 21);
+        let ticks = |scan| rows(&store, scan).values().map(|rows| rows.len() as u64).sum::<u64>();
+        let all = ticks(all_ticks(A));
+        let holes = store.holes(A).unwrap();
+        cluster(&store, LATER).unwrap();
+        assert_eq!(store.count_ticks(&all_ticks(A)).unwrap(), all);
+        assert!(store.count_ticks(&TickScan { from: START + 8 * MINUTE, ..all_ticks(A) }).unwrap() < all);
+        assert_eq!(store.holes(A).unwrap(), holes);
+        let report = verify::look(&*kv, &mut |_| ControlFlow::Continue(())).unwrap().report();
+        let sorted = report.kinds.iter().find(|kind| kind.kind == "sorted").unwrap();
+        assert!(sorted.values > 20 && sorted.bad == 0, "{report:?}");
+        assert_eq!(report.gaps, []);
+        // A damaged block is found, put aside by whoever meets it, and its times are known to lack ticks.
+        let space = kv.spaces("sorted/a/").remove(0);
+        let mut bad = None;
+        kv.scan(&space, &[], None, &mut |key, value| {
+            let mut bytes = value.to_vec();
+            bytes[9] ^= 1;
+            bad = Some(Op::Put { space: space.as_str().into(), key: key.to_vec().into(), value: bytes.into() });
+            ControlFlow::Break(())
+        })
+        .unwrap();
+        kv.commit(bad.into_iter().collect(), Durability::Process).unwrap();
+        let report = verify::look(&*kv, &mut |_| ControlFlow::Continue(())).unwrap().report();
+        assert!(report.kinds.iter().any(|kind| (kind.kind.as_str(), kind.bad) == ("sorted", 1)), "{report:?}");
+        assert!(ticks(all_ticks(A)) < all);
+        assert_eq!(store.holes(A).unwrap().damaged.len(), 1);
+    });
+}
+
+#[test]
+fn a_half_rewritten_store_can_be_looked_at_without_a_trace() {
+    on_both(|side| {
+        let kv = side.open();
+        let expected = {
+            let store = Store::open(kv.clone(), &specs(), keep).unwrap();
+            fill(&store, 23);
+            let mut work = None;
+            (0..4).for_each(|_| _ = store.cluster(&mut work, LATER, SIZE).unwrap());
+            rows(&store, all_ticks(A))
+        };
+        assert_eq!(spaces(&*kv), (3, 1));
+        let looked = Store::open(Arc::new(ReadOnly::new(kv.clone())), &specs(), keep).unwrap();
+        assert_eq!(rows(&looked, all_ticks(A)), expected);
+        assert_eq!(spaces(&*kv), (3, 1));
+        assert_eq!(rows(&Store::open(kv.clone(), &specs(), keep).unwrap(), all_ticks(A)), expected);
+        assert_eq!(spaces(&*kv), (3, 0));
+    });
+}
+
+#[test]
+fn where_a_damaged_log_took_the_records_the_whole_of_both_is_kept() {
+    let memory = Arc::new(Memory::new());
+    let side = Side::Memory(memory.clone());
+    let store = side.store();
+    fill(&store, 25);
+    let expected = rows(&store, all_ticks(A));
+    let record = |space: &str| Bytes::from(format!("doomed/{space}"));
+    let delete =
+        |key: Bytes| memory.commit(vec![Op::Delete { space: "meta".into(), key }], Durability::Synced).unwrap();
+    let mut work = None;
+    (0..4).for_each(|_| _ = store.cluster(&mut work, LATER, SIZE).unwrap());
+    // The record of what is half made is lost.
+    delete(record(&memory.spaces("sorted/a/")[0]));
+    let store = side.store();
+    assert_eq!((rows(&store, all_ticks(A)), spaces(&*memory)), (expected.clone(), (3, 0)));
+    // What is whole is doomed, as it was while it was made, and what it was made from has gone.
+    cluster(&store, LATER).unwrap();
+    let key = record(&memory.spaces("sorted/a/")[0]);
+    let frame = |key: &[u8]| barline::store::value::frame(key, &[]);
+    let put = |key: Bytes| Op::Put { space: "meta".into(), value: frame(&key), key };
+    memory.commit(vec![put(key), put(Bytes::from_static(b"log_damaged"))], Durability::Synced).unwrap();
+    assert_eq!((rows(&side.store(), all_ticks(A)), spaces(&*memory)), (expected, (0, 3)));
 }
 
 #[test]
