@@ -21,21 +21,21 @@ pub fn check(outcome: &Outcome) -> Vec<String> {
 fn journal(outcome: &Outcome) -> Vec<String> {
     let mut wrong = Vec::new();
     let script = &outcome.sending.script;
-    let first = |ticks: &[Tick]| ticks.first().map_or(-1, |tick| tick.quantity);
-    let by_first: BTreeMap<i64, usize> = script.iter().enumerate().map(|(at, (_, ticks))| (first(ticks), at)).collect();
-    let mut times = vec![0; script.len()];
-    for block in &outcome.journal {
-        match by_first.get(&first(block)) {
-            Some(at) if script[*at].1 == *block => times[*at] += 1,
-            found => wrong.push(format!("a block of {} ticks is not batch {found:?} as it was sent", block.len())),
+    let mut found: BTreeMap<i64, Vec<Tick>> = BTreeMap::new();
+    outcome.journal.iter().for_each(|tick| found.entry(tick.quantity).or_default().push(*tick));
+    let mut is_there = vec![false; script.len()];
+    for (at, (_, ticks)) in script.iter().enumerate() {
+        let stored: Vec<Tick> = ticks.iter().filter_map(|tick| found.remove(&tick.quantity)).flatten().collect();
+        is_there[at] = stored == *ticks;
+        if !stored.is_empty() && stored != *ticks {
+            wrong.push(format!("batch {at} of {} ticks is not in the journal as it was sent: {stored:?}", ticks.len()));
         }
     }
-    let twice = times.iter().filter(|times| **times > 1).count();
-    if twice > 0 {
-        wrong.push(format!("{twice} batches are in the journal more than once"));
+    if let Some(tick) = found.first_key_value() {
+        wrong.push(format!("a tick that was never sent is in the journal: {tick:?}"));
     }
     let acknowledged = outcome.sending.acknowledged.lock().unwrap();
-    let lost: Vec<usize> = acknowledged.iter().copied().filter(|at| times[*at] == 0).collect();
+    let lost: Vec<usize> = acknowledged.iter().copied().filter(|at| !is_there[*at]).collect();
     if !lost.is_empty() {
         wrong.push(format!("acknowledged and lost: batches {lost:?} of {}", script.len()));
     }
@@ -44,10 +44,9 @@ fn journal(outcome: &Outcome) -> Vec<String> {
 
 /// Every bar is what the ticks in the journal add up to.
 fn bars(outcome: &Outcome) -> Vec<String> {
-    let ticks: Vec<Tick> = outcome.journal.iter().flatten().copied().collect();
     let mut wrong = Vec::new();
     for (stored, seconds) in outcome.stored.iter().zip([1, 5, 20]) {
-        let expected = naive::bars(&ticks, seconds * SECOND);
+        let expected = naive::bars(&outcome.journal, seconds * SECOND);
         let differs = |key: &&(u32, TimeNs)| stored.get(key) != expected.get(key);
         let keys: Vec<_> = expected.keys().chain(stored.keys()).filter(differs).collect();
         if let Some(key) = keys.first() {
@@ -60,7 +59,7 @@ fn bars(outcome: &Outcome) -> Vec<String> {
 
 /// Over all lives together the ledger knows every tick of the journal, and has it in a bar.
 fn ledger(outcome: &Outcome) -> Option<String> {
-    let (ticks, ledger) = (outcome.journal.iter().flatten().count() as u64, &outcome.ledger);
+    let (ticks, ledger) = (outcome.journal.len() as u64, &outcome.ledger);
     let counted = [ledger.accepted, ledger.in_bars];
     let balances = counted == [ticks; 2] && ledger.open == 0 && ledger.dropped.is_empty();
     (!balances).then(|| format!("{ticks} ticks are in the journal, the ledger says {ledger:?}"))

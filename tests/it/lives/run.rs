@@ -80,7 +80,7 @@ type Shown = BTreeMap<(u32, u8, TimeNs, u32), Vec<u64>>;
 pub struct Outcome {
     pub sending: Arc<Sending>,
     /// The ticks in the journal, by block, in order of arrival.
-    pub journal: Vec<Vec<Tick>>,
+    pub journal: Vec<Tick>,
     /// By granularity.
     pub stored: Vec<Bars>,
     /// The ledger of the last life.

@@ -1,12 +1,14 @@
 //! What is seen of a life from outside: its clock, the bars it shows, the journal it leaves.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use barline::app::Launched;
 use barline::model::{BarBatch, TimeNs};
 use barline::runtime::{Clock, Context};
+use barline::store::TickScan;
 
-use crate::naive::Tick;
+use crate::naive::{self, Tick};
 
 /// A clock that is set back once.
 pub struct SetBack<C> {
@@ -34,11 +36,13 @@ pub fn watch(launched: &Launched) -> Arc<Mutex<Vec<Arc<BarBatch>>>> {
     seen
 }
 
-/// The ticks in the journal, by block.
-pub fn journal(context: &Context) -> Vec<Vec<Tick>> {
-    let mut blocks = Vec::new();
-    let read = context.store.journal_from(0, &mut |_, spec, block| {
-        let batch = block.into_batch(context.specs.get(spec));
+/// The ticks in the journal, whether as they arrived or rewritten by series, in the order in which they were sent.
+pub fn journal(context: &Context) -> Vec<Tick> {
+    let mut ticks = Vec::new();
+    let spec = naive::spec_id(&context.specs);
+    let scan = TickScan { spec, series: None, from: TimeNs::MIN, to: TimeNs::MAX, side: false };
+    let read = context.store.scan_ticks(&scan, &mut |block, _| {
+        let batch = block.clone().into_batch(context.specs.get(spec));
         let tick = |row: usize| Tick {
             series: batch.series[row],
             time: batch.timestamps[row],
@@ -46,8 +50,10 @@ pub fn journal(context: &Context) -> Vec<Vec<Tick>> {
             price: batch.fields[0].bits[row] as i64,
             quantity: batch.fields[1].bits[row] as i64,
         };
-        blocks.push((0..batch.len()).map(tick).collect());
+        ticks.extend((0..batch.len()).map(tick));
+        ControlFlow::Continue(())
     });
     read.unwrap();
-    blocks
+    ticks.sort_by_key(|tick| tick.quantity);
+    ticks
 }
