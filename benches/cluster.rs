@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use barline::app::{App, Seams};
@@ -18,9 +17,8 @@ use barline::runtime::{Context, SystemClock};
 use barline::serve::read::{TickQuery, select, ticks};
 use barline::spec::load_texts;
 use barline::stages::ROWS;
-use barline::store::{BlockFacts, Budget, Durability, Fjall, Kv, KvError, OnFull, Op, RunSize, Store};
+use barline::store::{BlockFacts, Budget, Durability, Fjall, Hooked, Kv, OnFull, RunSize, Store};
 use barline::topology::{Machine, compile};
-use bytes::Bytes;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -44,7 +42,7 @@ fn main() {
         block_rows: after("--block").unwrap_or(RunSize::default().block_rows),
     };
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let kv = Arc::new(Counting { inner: Fjall::open(dir.path(), 64 << 20).unwrap(), read: AtomicU64::new(0) });
+    let kv = Arc::new(Hooked::counting(Arc::new(Fjall::open(dir.path(), 64 << 20).unwrap())));
     let context = context(kv.clone());
     let store = &context.store;
     store.set_budget(&Budget { ticks: 50 << 30, bars: 5 << 30, on_full: OnFull::Expire });
@@ -140,7 +138,7 @@ fn settled(store: &Store, kv: &dyn Kv, family: &str) -> u64 {
     sizes[1]
 }
 
-fn report_queries(context: &Context, kv: &Counting, bytes: u64, minutes: i64, queries: u32) {
+fn report_queries(context: &Context, kv: &Hooked, bytes: u64, minutes: i64, queries: u32) {
     let mut random = fastrand::Rng::with_seed(2);
     let (mut times, mut read, mut found) = (Vec::new(), 0, 0);
     for _ in 0..queries {
@@ -152,7 +150,7 @@ fn report_queries(context: &Context, kv: &Counting, bytes: u64, minutes: i64, qu
             limit: u64::MAX,
             late: false,
         };
-        kv.read.store(0, Relaxed);
+        kv.take_got();
         let since = Instant::now();
         let visit = &mut |_: barline::serve::read::TickRow<'_>| {
             found += 1;
@@ -160,7 +158,7 @@ fn report_queries(context: &Context, kv: &Counting, bytes: u64, minutes: i64, qu
         };
         ticks::ticks(context, &query, &|| false, visit).unwrap();
         times.push(since.elapsed());
-        read += kv.read.load(Relaxed);
+        read += kv.take_got();
     }
     times.sort_unstable();
     println!(
@@ -170,66 +168,4 @@ fn report_queries(context: &Context, kv: &Counting, bytes: u64, minutes: i64, qu
         times[times.len() - 1].as_secs_f64() * 1e3,
         read as f64 / f64::from(queries) / bytes as f64 * 100.0,
     );
-}
-
-/// Counts the bytes of the values read.
-struct Counting {
-    inner: Fjall,
-    read: AtomicU64,
-}
-
-impl Kv for Counting {
-    fn commit(&self, ops: Vec<Op>, durability: Durability) -> Result<(), KvError> {
-        self.inner.commit(ops, durability)
-    }
-
-    fn get(&self, space: &str, key: &[u8]) -> Result<Option<Bytes>, KvError> {
-        let value = self.inner.get(space, key)?;
-        self.read.fetch_add(value.as_ref().map_or(0, |value| value.len() as u64), Relaxed);
-        Ok(value)
-    }
-
-    fn scan(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
-    ) -> Result<(), KvError> {
-        self.inner.scan(space, from, to, visit)
-    }
-
-    fn scan_keys(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<(), KvError> {
-        self.inner.scan_keys(space, from, to, visit)
-    }
-
-    fn last_key(&self, space: &str) -> Result<Option<Bytes>, KvError> {
-        self.inner.last_key(space)
-    }
-
-    fn spaces(&self, prefix: &str) -> Vec<String> {
-        self.inner.spaces(prefix)
-    }
-
-    fn drop_space(&self, space: &str) -> Result<(), KvError> {
-        self.inner.drop_space(space)
-    }
-
-    fn settle(&self, space: &str) {
-        self.inner.settle(space);
-    }
-
-    fn size(&self, space: &str) -> u64 {
-        self.inner.size(space)
-    }
-
-    fn snapshot(&self) -> Result<Box<dyn barline::store::Snapshot>, KvError> {
-        self.inner.snapshot()
-    }
 }

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::catalog::Catalog;
 use crate::model::{Ledger, TimeNs};
 use crate::runtime::{
     BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Meter, Placement, Producers, Recovery, Running,
-    StageError, Steady, SystemClock, launch,
+    StageError, Steady, SystemClock, launch, load_catalog,
 };
 use crate::serve::{self, Served};
 use crate::spec::Specs;
@@ -86,10 +85,7 @@ impl App {
         let Seams { kv, clock, chaos, sources } = seams;
         let specs = Arc::new(specs);
         let store = Store::open(kv, &specs, state::convert)?;
-        let catalog = Arc::new(Catalog::new(&specs));
-        for spec in specs.iter() {
-            store.load_series(spec.id, &mut |id, key| catalog.load(spec.id, id, key))?;
-        }
+        let catalog = Arc::new(load_catalog(&store, &specs)?);
         let ledger = Arc::new(Ledger::new(specs.len()));
         let journaled = plan.stages.iter().any(|stage| stage.kind.name == stages::journal::KIND.name);
         // Without a journal nobody knows what an earlier process had accepted.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Rows, SeriesId, TickBatch};
+use crate::model::{Checkpoint, Rows, SeriesId, TickBatch};
 
 /// How many shards there are.
 pub const SHARDS: u32 = 256;
@@ -43,6 +43,47 @@ pub fn split(batch: &Arc<TickBatch>, instances: u16) -> Vec<Rows> {
     picked.into_iter().map(Rows::Picked).collect()
 }
 
+/// By shard: ticks that arrived before this are in stored bars or counted as dropped.
+pub struct ReplayBounds([u64; SHARDS as usize]);
+
+impl ReplayBounds {
+    /// What the checkpoints say together. Where the number of instances has changed, a shard has several: each is true.
+    pub fn of(checkpoints: &[Checkpoint]) -> Self {
+        let mut bounds = [0; SHARDS as usize];
+        for (shard, bound) in (0..).zip(&mut bounds) {
+            let is_about = |told: &&Checkpoint| instance_of(shard, told.instances) == told.instance;
+            *bound = checkpoints.iter().filter(is_about).map(|told| told.replay_from).max().unwrap_or(0);
+        }
+        Self(bounds)
+    }
+
+    /// As far as it goes, but none above `end`.
+    pub fn up_to(self, end: u64) -> Self {
+        Self(self.0.map(|bound| bound.min(end)))
+    }
+
+    /// The bound of one shard.
+    pub fn of_shard(&self, shard: u32) -> u64 {
+        self.0[shard as usize]
+    }
+
+    /// The lowest of all shards: below it every tick is accounted for, whatever its series.
+    pub fn lowest(&self) -> u64 {
+        self.0.iter().copied().min().unwrap_or(0)
+    }
+
+    /// The highest of all shards.
+    pub fn highest(&self) -> u64 {
+        self.0.iter().copied().max().unwrap_or(0)
+    }
+
+    /// The lowest of the shards of one instance.
+    pub fn lowest_of(&self, instance: u16, instances: u16) -> u64 {
+        let mine = (0..).zip(&self.0).filter(|(shard, _)| instance_of(*shard, instances) == instance);
+        mine.map(|(_, bound)| *bound).min().unwrap_or(0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +108,23 @@ mod tests {
             rows.sort_unstable();
             assert_eq!(rows, (0..1_000).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_shard_goes_by_the_highest_that_any_checkpoint_of_it_says() {
+        let told = |instances, instance, replay_from| Checkpoint {
+            instance,
+            instances,
+            replay_from,
+            cascade_from: 0,
+            late: Vec::new(),
+        };
+        let bounds = ReplayBounds::of(&[told(2, 0, 50), told(2, 1, 70), told(3, 0, 60)]);
+        assert_eq!([0, 1, 2, 3].map(|shard| bounds.of_shard(shard)), [60, 70, 50, 70]);
+        assert_eq!((bounds.lowest(), bounds.highest()), (50, 70));
+        assert_eq!((bounds.lowest_of(0, 2), bounds.lowest_of(1, 2), bounds.lowest_of(0, 3)), (50, 70, 60));
+        assert_eq!(bounds.up_to(55).highest(), 55);
+        assert_eq!(ReplayBounds::of(&[told(2, 0, 50)]).lowest(), 0);
     }
 
     #[test]

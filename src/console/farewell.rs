@@ -1,12 +1,13 @@
 //! The summary after the drain: what was done, whether every accepted tick is accounted for, and what went wrong.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use super::board::Tally;
 use super::human;
 use crate::model::{DurationNs, Ledger, LedgerSnapshot, Reason};
 use crate::runtime::{Context, DrainReport};
-use crate::spec::Specs;
+use crate::spec::{Spec, Specs};
 
 /// What to print when everything has ended, line by line. `ran` is how long the process was up; `tally` what
 /// [`super::live`] saw, where it watched.
@@ -46,8 +47,11 @@ fn add(sum: &mut LedgerSnapshot, more: &LedgerSnapshot) {
 
 fn render(specs: &Specs, ledger: &Ledger, tally: Option<&Tally>) -> String {
     let sum = totals(specs, ledger);
-    let in_flight = specs.iter().map(|spec| (spec.name.as_str(), ledger.spec(spec.id).snapshot().in_flight()));
-    let unbalanced: Vec<_> = in_flight.filter(|(_, ticks)| *ticks != 0).collect();
+    let wrong = |spec: &Arc<Spec>| {
+        let what = ledger.spec(spec.id).snapshot().imbalance()?;
+        Some(format!("{}: {what}", spec.name))
+    };
+    let unbalanced: Vec<_> = specs.iter().filter_map(wrong).collect();
     let mut lines = vec![("ticks", ticks(&sum))];
     lines.extend((!sum.rejected.is_empty()).then(|| ("rejected", reasons(&sum.rejected))));
     lines.extend((!sum.dropped.is_empty()).then(|| ("dropped", reasons(&sum.dropped))));
@@ -58,7 +62,7 @@ fn render(specs: &Specs, ledger: &Ledger, tally: Option<&Tally>) -> String {
 
 fn ticks(sum: &LedgerSnapshot) -> String {
     let mut parts = vec![("received", sum.received()), ("accepted", sum.accepted)];
-    let others = [("duplicate", sum.duplicate), ("rejected", total(&sum.rejected)), ("dropped", total(&sum.dropped))];
+    let others = [("duplicate", sum.duplicate), ("rejected", sum.rejected_ticks()), ("dropped", sum.dropped_ticks())];
     parts.extend(others.into_iter().filter(|(_, ticks)| *ticks > 0));
     let parts: Vec<_> = parts.into_iter().map(|(name, ticks)| format!("{} {name}", human::count(ticks))).collect();
     parts.join(" · ")
@@ -76,21 +80,13 @@ fn reasons(counts: &[(Reason, u64)]) -> String {
 }
 
 /// At rest every accepted tick is in a bar, in an open window or counted as dropped.
-fn balance(sum: &LedgerSnapshot, unbalanced: &[(&str, i64)]) -> String {
+fn balance(sum: &LedgerSnapshot, unbalanced: &[String]) -> String {
     if unbalanced.is_empty() {
         let (accepted, in_bars) = (human::count(sum.accepted), human::count(sum.in_bars));
-        let dropped = human::count(total(&sum.dropped));
+        let dropped = human::count(sum.dropped_ticks());
         return format!("balanced: {accepted} accepted = {in_bars} in bars + {} open + {dropped} dropped", sum.open);
     }
-    let specs = unbalanced.iter().map(|(spec, ticks)| match ticks {
-        1.. => format!("{spec}: {ticks} accepted ticks are in no bar, in no open window and not counted as dropped"),
-        _ => format!("{spec}: {} more ticks are in bars, open or dropped than were accepted", ticks.unsigned_abs()),
-    });
-    format!("NOT BALANCED: {}", specs.collect::<Vec<_>>().join("; "))
-}
-
-fn total(counts: &[(Reason, u64)]) -> u64 {
-    counts.iter().map(|(_, ticks)| ticks).sum()
+    format!("NOT BALANCED: {}", unbalanced.join("; "))
 }
 
 fn nanos(took: std::time::Duration) -> DurationNs {

@@ -196,13 +196,40 @@ impl SpecLedger {
 impl LedgerSnapshot {
     /// All ticks that came in.
     pub fn received(&self) -> u64 {
-        self.accepted + self.duplicate + self.rejected.iter().map(|(_, n)| n).sum::<u64>()
+        self.accepted + self.duplicate + self.rejected_ticks()
     }
 
     /// Ticks accepted that are neither in bars, nor in open windows, nor dropped: on their way. 0 at rest.
     pub fn in_flight(&self) -> i64 {
-        let dropped: u64 = self.dropped.iter().map(|(_, n)| n).sum();
-        self.accepted as i64 - self.in_bars as i64 - self.open - dropped as i64
+        self.accepted as i64 - self.in_bars as i64 - self.open - self.dropped_ticks() as i64
+    }
+
+    /// All ticks refused.
+    pub fn rejected_ticks(&self) -> u64 {
+        self.rejected.iter().map(|(_, ticks)| ticks).sum()
+    }
+
+    /// All ticks taken and then given up.
+    pub fn dropped_ticks(&self) -> u64 {
+        self.dropped.iter().map(|(_, ticks)| ticks).sum()
+    }
+
+    /// Ticks taken and then given up for this reason.
+    pub fn dropped_for(&self, reason: Reason) -> u64 {
+        self.dropped.iter().find(|(found, _)| *found == reason).map_or(0, |(_, ticks)| *ticks)
+    }
+
+    /// What is wrong with the counts if nothing is on its way; `None` where they balance.
+    pub fn imbalance(&self) -> Option<String> {
+        match self.in_flight() {
+            0 => None,
+            ticks @ 1.. => {
+                Some(format!("{ticks} accepted ticks are in no bar, in no open window and not counted as dropped"))
+            }
+            ticks => {
+                Some(format!("{} more ticks are in bars, open or dropped than were accepted", ticks.unsigned_abs()))
+            }
+        }
     }
 }
 

@@ -57,6 +57,18 @@ pub struct Context {
     pub chaos: Option<Arc<dyn Chaos>>,
 }
 
+/// The series a store knows.
+///
+/// # Errors
+/// The store fails.
+pub fn load_catalog(store: &Store, specs: &Specs) -> Result<Catalog, StoreError> {
+    let catalog = Catalog::new(specs);
+    for spec in specs.iter() {
+        store.load_series(spec.id, &mut |id, key| catalog.load(spec.id, id, key))?;
+    }
+    Ok(catalog)
+}
+
 /// The kind of the stage that makes ticks durable.
 pub const JOURNAL: &str = "journal";
 

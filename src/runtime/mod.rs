@@ -25,7 +25,7 @@ pub mod worker;
 
 pub use chaos::{Act, Chaos, Moment};
 pub use clock::{Clock, Steady, SystemClock, VirtualClock};
-pub use context::{BarFeed, Context, Promise};
+pub use context::{BarFeed, Context, Promise, load_catalog};
 pub use door::Door;
 pub use drain::{DrainReport, Exit};
 pub use launch::{Built, Placement, Running, launch};

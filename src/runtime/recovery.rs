@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::model::{Ledger, LedgerSnapshot, Reason};
+use super::context::Context;
+use crate::model::{Ledger, Reason};
 use crate::spec::{Spec, Specs};
 use crate::store::{Durability, Kind, Store, StoreError};
 
@@ -53,7 +54,7 @@ impl Recovery {
     }
 
     /// Takes one instance's report; the last of `instances` settles.
-    pub fn report(&self, instance: u16, instances: u16, found: Found, store: &Store, specs: &Specs, ledger: &Ledger) {
+    pub fn report(&self, instance: u16, instances: u16, found: Found, context: &Context) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.found.insert(instance, found);
         if state.settled || state.found.len() < usize::from(instances) {
@@ -61,22 +62,23 @@ impl Recovery {
         }
         state.settled = true;
         let gap = state.found.values().any(|found| found.gap);
-        for (spec, (missing, damaged)) in specs.iter().zip(state.missing.iter().zip(&state.damaged)) {
+        for (spec, (missing, damaged)) in context.specs.iter().zip(state.missing.iter().zip(&state.damaged)) {
             let replayed = |found: &Found| found.replayed.get(spec.id.0 as usize).copied().unwrap_or(0) as i64;
             let left = missing - state.found.values().map(replayed).sum::<i64>();
-            settle(left, gap, *damaged, spec, store, ledger);
+            settle(left, gap, *damaged, spec, context);
         }
     }
 }
 
 /// Accounts for `left` ticks, where there is evidence of what became of them.
-fn settle(left: i64, gap: bool, damaged: bool, spec: &Spec, store: &Store, ledger: &Ledger) {
+fn settle(left: i64, gap: bool, damaged: bool, spec: &Spec, context: &Context) {
+    let Context { store, ledger, .. } = context;
     let (counts, ticks) = (ledger.spec(spec.id), left.unsigned_abs());
     let bars_damaged = || store.usage().quarantined.iter().any(|(kind, _)| matches!(kind, Kind::Bar | Kind::Log));
     if left > 0 && (gap || damaged) {
         counts.drop(Reason::JournalGap, ticks);
         let mut batch = store.batch();
-        batch.put_gap(spec.id, dropped(&counts.snapshot(), Reason::JournalGap));
+        batch.put_gap(spec.id, counts.snapshot().dropped_for(Reason::JournalGap));
         if let Err(error) = batch.commit(Durability::Process) {
             tracing::error!(spec = spec.name, "the count of ticks lost with the journal is not stored: {error}");
         }
@@ -89,8 +91,4 @@ fn settle(left: i64, gap: bool, damaged: bool, spec: &Spec, store: &Store, ledge
         counts.unstore(ticks);
         tracing::warn!(spec = spec.name, ticks, "ticks of damaged bars are put into bars again");
     }
-}
-
-fn dropped(counts: &LedgerSnapshot, reason: Reason) -> u64 {
-    counts.dropped.iter().find(|(found, _)| *found == reason).map_or(0, |(_, ticks)| *ticks)
 }

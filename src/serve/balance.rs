@@ -39,13 +39,8 @@ fn at_rest(served: &Served) -> Option<Vec<(String, LedgerSnapshot)>> {
 
 /// What is wrong with a spec's counts at rest.
 fn wrong(spec: &str, counts: &LedgerSnapshot) -> Option<String> {
-    let (ticks, dropped) = (counts.in_flight(), counts.dropped.iter().map(|(_, ticks)| ticks).sum::<u64>());
-    let what = match ticks {
-        0 => return None,
-        1.. => format!("{ticks} accepted ticks are in no bar, in no open window and not counted as dropped"),
-        _ => format!("{} more ticks are in bars, open or dropped than were accepted", ticks.unsigned_abs()),
-    };
-    let LedgerSnapshot { accepted, in_bars, open, .. } = counts;
+    let what = counts.imbalance()?;
+    let (LedgerSnapshot { accepted, in_bars, open, .. }, dropped) = (counts, counts.dropped_ticks());
     let sums = format!("{accepted} accepted, {in_bars} in bars, {open} open, {dropped} dropped");
     Some(format!("the ledger of {spec} does not balance: {what} ({sums})"))
 }

@@ -12,7 +12,7 @@ use crate::model::time::{MILLISECOND, MINUTE, SECOND};
 use crate::model::{Envelope, TimeNs};
 use crate::runtime::{Built, Context, Output, Stage, StageError};
 use crate::spec::units::{ByteSize, DurationText};
-use crate::store::{self, Budget, Clustering, Dropped, RunSize};
+use crate::store::{Budget, Clustering, Dropped, OnFull, RunSize, cluster};
 use crate::topology::{Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
 
 /// How often it looks at its counters.
@@ -57,16 +57,6 @@ pub struct SizeBudget {
     pub on_full: OnFull,
 }
 
-/// What happens when a budget is spent on data that has not expired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnFull {
-    /// Ingest waits until some has.
-    Block,
-    /// The oldest goes before its time.
-    Expire,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self { every: DurationText(10 * MINUTE), budget: SizeBudget::default(), cluster: true }
@@ -81,17 +71,13 @@ impl Default for SizeBudget {
 
 impl SizeBudget {
     fn budget(&self) -> Budget {
-        let on_full = match self.on_full {
-            OnFull::Block => store::OnFull::Block,
-            OnFull::Expire => store::OnFull::Expire,
-        };
-        Budget { ticks: self.ticks.0, bars: self.bars.0, on_full }
+        Budget { ticks: self.ticks.0, bars: self.bars.0, on_full: self.on_full }
     }
 }
 
 impl StageConfig for Config {
     fn facts(&self) -> Facts {
-        let memory = if self.cluster { store::cluster::MEMORY } else { 0 };
+        let memory = if self.cluster { cluster::MEMORY } else { 0 };
         Facts { disk: self.budget.ticks.0.saturating_add(self.budget.bars.0), memory, ..Facts::default() }
     }
 

@@ -81,6 +81,7 @@ fn factory(context: Context, keep: Keep) -> StageFactory {
             context: context.clone(),
             keep,
             frontiers,
+            side_marks: HashMap::new(),
             reported: BTreeSet::new(),
             last: last.clone(),
         }))
@@ -92,6 +93,8 @@ struct StorageWriter {
     keep: Keep,
     /// By spec.
     frontiers: Vec<Frontier>,
+    /// By spec, once it has kept any aside: up to where late ticks are, by shard.
+    side_marks: HashMap<SpecId, Vec<u64>>,
     /// Aggregator instances that have given a checkpoint.
     reported: BTreeSet<u16>,
     /// The last batch committed and what came of it. It outlives the stage: a batch that comes again after a failure
@@ -218,7 +221,10 @@ impl StorageWriter {
     /// in the order of their arrival, so what is below its mark is there already.
     fn keep_aside(&mut self, late: &TickSlice, now: TimeNs) -> Result<(), StageError> {
         let spec = late.batch.spec;
-        let mut marks = self.context.store.side_marks(spec).map_err(super::store_failed)?;
+        let mut marks = match self.side_marks.get(&spec) {
+            Some(marks) => marks.clone(),
+            None => self.context.store.side_marks(spec).map_err(super::store_failed)?,
+        };
         let is_new = |row: &usize| {
             let (number, mark) =
                 (late.offset + *row as u64, &mut marks[routing::shard_of(late.batch.series_at(*row)) as usize]);
@@ -235,7 +241,9 @@ impl StorageWriter {
         let block = block::encode(&picked, self.context.specs.get(spec), offset, now);
         batch.put_side(spec, facts, block.into());
         batch.put_side_marks(spec, &marks);
-        commit(batch)
+        commit(batch)?;
+        self.side_marks.insert(spec, marks);
+        Ok(())
     }
 
     /// Keeps a checkpoint. Once every instance of this run has given one, those of instances that are no more say nothing

@@ -9,6 +9,7 @@
 use bytes::Bytes;
 
 use super::{keys, value};
+use crate::codec::varint::put_varint;
 use crate::model::{BarFlags, BarHead};
 
 /// The framed bytes of a bar.
@@ -100,14 +101,6 @@ fn take(rest: &mut &[u8], len: usize) -> Option<u64> {
     let mut bytes = [0; 8];
     bytes[..len].copy_from_slice(front);
     Some(u64::from_le_bytes(bytes))
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 fn varint(rest: &mut &[u8]) -> Option<u64> {

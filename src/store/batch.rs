@@ -147,7 +147,7 @@ impl StoreBatch {
         let (mut end, mut settled) = (0, Vec::new());
         for write in self.writes {
             if let Write::Block { side: false, facts, .. } = &write {
-                end = end.max(facts.offset + u64::from(facts.rows));
+                end = end.max(facts.end());
             }
             let (op, left) = write.place(&self.store);
             ops.push(op);

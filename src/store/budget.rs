@@ -99,11 +99,16 @@ impl Spending {
 impl Store {
     /// Sets the budget, and measures what is kept.
     pub fn set_budget(&self, budget: &Budget) {
+        self.note_budget(budget);
+        self.measure();
+    }
+
+    /// Sets the budget.
+    pub(super) fn note_budget(&self, budget: &Budget) {
         let (spending, specs) = (&self.inner.spending, &self.inner.specs);
         // Of every spec a partition of the journal and one of late ticks is written, and one per granularity.
         spending.ticks.set(budget.ticks, specs.len() * 2);
         spending.bars.set(budget.bars, specs.iter().map(|spec| spec.bars.len()).sum());
-        self.measure();
         spending.blocks.store(budget.on_full == OnFull::Block, Relaxed);
     }
 

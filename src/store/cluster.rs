@@ -15,12 +15,12 @@ use super::keys::{self, PartitionName};
 use super::open::{SpecStore, lock};
 use super::partition::{Partition, State};
 use super::run::{Run, RunSize};
-use super::ticks::Cursor;
+use super::ticks::{Cursor, journal_end_of};
 use super::types::Family;
 use super::{Durability, Op, Store, StoreError, budget, doom, meta, value};
 use crate::codec::block::Block;
 use crate::model::{SpecId, TimeNs};
-use crate::routing;
+use crate::routing::ReplayBounds;
 
 /// Roughly the most memory that rewriting takes, in bytes.
 pub const MEMORY: u64 = 32 << 20;
@@ -92,12 +92,7 @@ impl Store {
 
     /// Ticks of the journal that arrived before this are in stored bars or counted as dropped, whatever their series.
     pub fn replay_floor(&self) -> u64 {
-        let checkpoints = self.checkpoints();
-        let of_shard = |shard| {
-            let told = checkpoints.iter().filter(|of| routing::instance_of(shard, of.instances) == of.instance);
-            told.map(|of| of.replay_from).max().unwrap_or(0)
-        };
-        (0..routing::SHARDS).map(of_shard).min().unwrap_or(0)
+        ReplayBounds::of(&self.checkpoints()).lowest()
     }
 
     /// The newest partition that can be rewritten now; from here on nothing more goes into it.
@@ -116,7 +111,7 @@ impl Store {
                 if self.has_poisoned(store.spec.id, part)? {
                     continue;
                 }
-                let is_in_bars = || Ok::<_, StoreError>(self.journal_end_of(&part.space)? <= floor);
+                let is_in_bars = || Ok::<_, StoreError>(journal_end_of(&*self.inner.kv, &part.space)? <= floor);
                 if !is_in_bars()? || !self.inner.spending.ticks.has_room(bytes) {
                     continue;
                 }
@@ -137,19 +132,12 @@ impl Store {
         if poisoned.is_empty() {
             return Ok(false);
         }
-        let (mut begin, end) = (0, self.journal_end_of(&part.space)?);
+        let (mut begin, end) = (0, journal_end_of(&*self.inner.kv, &part.space)?);
         self.inner.kv.scan_keys(&part.space, &[], None, &mut |key| {
             begin = keys::parse_block(key).map_or(0, |first| first.offset);
             ControlFlow::Break(())
         })?;
         Ok(poisoned.iter().any(|(of, poisoned)| *of == spec && poisoned.offset < end && begin < poisoned.end()))
-    }
-
-    /// The first arrival number after a space of the journal; 0 where it is empty.
-    pub(super) fn journal_end_of(&self, space: &str) -> Result<u64, StoreError> {
-        let last = self.inner.kv.last_key(space)?;
-        let last = last.as_deref().and_then(keys::parse_block);
-        Ok(last.map_or(0, |last| last.offset + u64::from(last.rows)))
     }
 
     /// Lets nothing more into a partition: whoever was about to write into it has done so when the gate opens.

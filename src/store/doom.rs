@@ -4,7 +4,6 @@
 //! A record stands for a space while that is being made out of another one, too: if the process dies meanwhile, the
 //! half-made space goes. One synced commit takes the record of the new space away and writes that of the old one.
 
-use std::ops::ControlFlow;
 use std::sync::PoisonError;
 
 use super::partition::Partition;
@@ -33,9 +32,8 @@ pub fn is(kv: &dyn Kv, space: &str) -> Result<bool, StoreError> {
 /// the log was damaged the records may be older than the spaces; then one clustered by series that stands alone is whole.
 pub fn finish(kv: &dyn Kv, log_damaged: bool) -> Result<(), StoreError> {
     let mut recorded = Vec::new();
-    kv.scan_keys(keys::META, PREFIX.as_bytes(), Some(b"doomed0"), &mut |key| {
+    meta::scan(kv, PREFIX, &mut |key, _| {
         recorded.extend(std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PREFIX)).map(String::from));
-        ControlFlow::Continue(())
     })?;
     let (present, sorted) = (kv.spaces("ticks/"), kv.spaces("sorted/"));
     let in_arrival = |space: &str| {

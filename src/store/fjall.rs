@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use fjall::{AbstractTree, CompressionType, Database, Iter, Keyspace, OwnedWriteBatch, PersistMode};
 
 use super::disk_options::{BUFFER, options};
+use super::kv::{VisitKey, VisitPair};
 use super::moment::{Moment, is_damage, visit_pairs};
 use super::{Durability, Kv, KvError, Op, Snapshot, dir_check, log_scrub, mend, quarantine};
 use crate::topology::plan::STORE_LOG;
@@ -243,7 +244,7 @@ impl Open {
         let mut batch = OwnedWriteBatch::with_capacity(self.db.clone(), ops.len()).durability(Some(mode));
         let mut last: Option<(&Arc<str>, Keyspace)> = None;
         for op in ops {
-            let (Op::Put { space, .. } | Op::Delete { space, .. }) = op;
+            let space = op.space();
             let keyspace = match last.take() {
                 Some((name, keyspace)) if Arc::ptr_eq(name, space) || name == space => keyspace,
                 _ => self.keyspace(space)?,
@@ -282,24 +283,12 @@ impl Kv for Fjall {
         }
     }
 
-    fn scan(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
-    ) -> Result<(), KvError> {
+    fn scan(&self, space: &str, from: &[u8], to: Option<&[u8]>, visit: VisitPair<'_>) -> Result<(), KvError> {
         let Some(pairs) = self.range(space, from, to)? else { return Ok(()) };
         visit_pairs(space, pairs, visit).map_err(|error| self.explain(&error))
     }
 
-    fn scan_keys(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<(), KvError> {
+    fn scan_keys(&self, space: &str, from: &[u8], to: Option<&[u8]>, visit: VisitKey<'_>) -> Result<(), KvError> {
         for pair in self.range(space, from, to)?.into_iter().flatten() {
             if visit(&pair.key().map_err(|error| self.explain(&error))?).is_break() {
                 break;

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::keys::{self, PartitionName};
 use super::meta::{self, SpecRecord};
 use super::quarantine::{Kind, Quarantine};
+use super::ticks::journal_end_of_all;
 use super::{Kv, StoreError, bar_bytes, value};
 use crate::model::time::DAY;
 use crate::spec::{Spec, Specs};
@@ -87,15 +88,7 @@ fn derive(
 
 /// No arrival number below this was given to a tick that anything kept knows of.
 fn journal_end(kv: &dyn Kv) -> Result<u64, StoreError> {
-    let mut end = 0;
-    for space in kv.spaces("ticks/") {
-        let last = kv.last_key(&space)?.as_deref().and_then(keys::parse_block);
-        end = end.max(last.map_or(0, |last| last.offset + u64::from(last.rows)));
-    }
-    kv.scan(keys::META, b"checkpoint/", Some(b"checkpoint0"), &mut |key, frame| {
-        end = end.max(meta::read_checkpoint(key, &frame).map_or(0, |told| told.replay_from));
-        ControlFlow::Continue(())
-    })?;
+    let mut end = journal_end_of_all(kv)?.max(meta::highest_replay_from(kv)?);
     visit_bars(kv, "bars/", &mut |bar| end = end.max(bar.covers))?;
     Ok(end)
 }

@@ -38,6 +38,19 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The key space it writes to.
+    pub fn space(&self) -> &Arc<str> {
+        let (Self::Put { space, .. } | Self::Delete { space, .. }) = self;
+        space
+    }
+}
+
+/// Takes a pair; says whether to go on.
+pub type VisitPair<'a> = &'a mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>;
+/// Takes a key; says whether to go on.
+pub type VisitKey<'a> = &'a mut dyn FnMut(&[u8]) -> ControlFlow<()>;
+
 /// Why the store could not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KvError {
@@ -111,22 +124,10 @@ pub trait Kv: Send + Sync {
     /// Visits the pairs with `from <= key < to` (no upper end where `to` is `None`) in ascending order until
     /// `visit` breaks: all that were committed before the call, and perhaps some committed meanwhile. A value
     /// that was damaged on the device is visited as an empty one.
-    fn scan(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
-    ) -> Result<(), KvError>;
+    fn scan(&self, space: &str, from: &[u8], to: Option<&[u8]>, visit: VisitPair<'_>) -> Result<(), KvError>;
 
     /// As [`Kv::scan`], without reading large values.
-    fn scan_keys(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<(), KvError>;
+    fn scan_keys(&self, space: &str, from: &[u8], to: Option<&[u8]>, visit: VisitKey<'_>) -> Result<(), KvError>;
 
     /// The highest key of a space.
     fn last_key(&self, space: &str) -> Result<Option<Bytes>, KvError>;
@@ -155,5 +156,5 @@ pub trait Snapshot: Send {
 
     /// Visits all pairs of a space in ascending order until `visit` breaks. A value that was damaged on the device is
     /// visited as an empty one.
-    fn scan(&self, space: &str, visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>) -> Result<(), KvError>;
+    fn scan(&self, space: &str, visit: VisitPair<'_>) -> Result<(), KvError>;
 }

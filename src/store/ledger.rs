@@ -10,7 +10,6 @@
 //! `<spec>` is empty for ticks that named none of this server's.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::PoisonError;
 
 use bytes::Bytes;
@@ -64,12 +63,11 @@ pub struct Counted {
 impl Journaled {
     /// What `counts` say, with `accepted` ticks in the journal.
     pub fn of(counts: &LedgerSnapshot, accepted: u64) -> Self {
-        let full = counts.dropped.iter().find(|(reason, _)| *reason == Reason::MailboxFull);
         Self {
             accepted,
             duplicate: counts.duplicate,
             rejected: counts.rejected.iter().map(|(reason, ticks)| (reason.name().to_owned(), *ticks)).collect(),
-            mailbox_full: full.map_or(0, |(_, ticks)| *ticks),
+            mailbox_full: counts.dropped_for(Reason::MailboxFull),
         }
     }
 }
@@ -148,15 +146,12 @@ impl Store {
     pub fn counted(&self, spec: Option<SpecId>) -> Result<Counted, StoreError> {
         let (mut found, mut corrupt) = (Tally::default(), Vec::new());
         let prefix = format!("ledger/{}/", self.name_of(spec));
-        // `0` follows `/`.
-        let end = format!("ledger/{}0", self.name_of(spec));
-        self.inner.kv.scan(keys::META, prefix.as_bytes(), Some(end.as_bytes()), &mut |key, frame| {
+        meta::scan(&*self.inner.kv, &prefix, &mut |key, frame| {
             let record = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(&prefix));
             let read = record.zip(value::open(key, &frame)).and_then(|(record, payload)| found.add(record, &payload));
             if read.is_none() {
                 corrupt.push((key.to_vec(), frame));
             }
-            ControlFlow::Continue(())
         })?;
         let damaged = !corrupt.is_empty();
         for (key, frame) in corrupt {
@@ -186,12 +181,10 @@ impl Store {
     pub(super) fn load_poisoned(&self) -> Result<(), StoreError> {
         for spec in &self.inner.specs {
             let prefix = format!("ledger/{}/poison/", spec.spec.name);
-            let end = format!("ledger/{}/poison0", spec.spec.name);
-            self.inner.kv.scan(keys::META, prefix.as_bytes(), Some(end.as_bytes()), &mut |key, frame| {
+            meta::scan(&*self.inner.kv, &prefix, &mut |key, frame| {
                 let read = value::open(key, &frame).and_then(|payload| serde_json::from_slice(&payload).ok());
                 let mut poisoned = self.inner.poisoned.lock().unwrap_or_else(PoisonError::into_inner);
                 poisoned.extend(read.map(|read: Poisoned| (spec.spec.id, read)));
-                ControlFlow::Continue(())
             })?;
         }
         Ok(())

@@ -1,11 +1,12 @@
 //! The port's side in memory: ordered maps, and faults on demand, the same ones at every run.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::kv::{VisitKey, VisitPair};
 use super::{Durability, Kv, KvError, Op, Snapshot};
 
 /// What goes wrong, and when. Commits and scans are counted from 1, scans together with scans of keys.
@@ -167,13 +168,7 @@ impl Kv for Memory {
         Ok(self.lock().spaces.get(space).and_then(|space| space.pairs.get(key)).cloned())
     }
 
-    fn scan(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
-    ) -> Result<(), KvError> {
+    fn scan(&self, space: &str, from: &[u8], to: Option<&[u8]>, visit: VisitPair<'_>) -> Result<(), KvError> {
         let number = {
             let mut state = self.lock();
             state.scans += 1;
@@ -201,13 +196,7 @@ impl Kv for Memory {
         }
     }
 
-    fn scan_keys(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<(), KvError> {
+    fn scan_keys(&self, space: &str, from: &[u8], to: Option<&[u8]>, visit: VisitKey<'_>) -> Result<(), KvError> {
         self.scan(space, from, to, &mut |key, _| visit(key))
     }
 
@@ -252,7 +241,7 @@ impl Snapshot for Copied {
         self.0.keys().cloned().collect()
     }
 
-    fn scan(&self, space: &str, visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>) -> Result<(), KvError> {
+    fn scan(&self, space: &str, visit: VisitPair<'_>) -> Result<(), KvError> {
         let mut pairs = self.0.get(space).into_iter().flatten();
         let _ = pairs.try_for_each(|(key, value)| visit(key, value.clone()));
         Ok(())

@@ -47,9 +47,8 @@ pub(super) fn mend(kv: &dyn Kv) -> Result<bool, StoreError> {
         let known = meta::get_u64(kv, &record)?.map_or(i64::MIN, |known| known as i64);
         ops.push(meta::put(&record, &known.max(highest).to_be_bytes()));
     }
-    kv.scan_keys(keys::META, b"checkpoint/", Some(b"checkpoint0"), &mut |key| {
+    meta::scan(kv, meta::CHECKPOINT, &mut |key, _| {
         ops.push(Op::Delete { space: keys::META.into(), key: Bytes::copy_from_slice(key) });
-        ControlFlow::Continue(())
     })?;
     kv.commit(ops, Durability::Synced)?;
     Ok(true)

@@ -13,10 +13,12 @@
 //! ledger/<spec>/…          what is counted, see [`ledger`](super::ledger)
 //! ```
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Kv, Op, StoreError, keys, value};
+use super::{Kv, KvError, Op, StoreError, keys, value};
 use crate::model::{Checkpoint, DurationNs, FieldType};
 use crate::spec::{Accumulator, AccumulatorKind, Field, Spec};
 
@@ -138,9 +140,37 @@ pub fn remove(record: &str) -> Op {
     Op::Delete { space: keys::META.into(), key: Bytes::copy_from_slice(record.as_bytes()) }
 }
 
+/// Visits every record whose name begins with `prefix`, which ends in `/`: its whole name, and its frame.
+///
+/// # Errors
+/// The port fails.
+pub fn scan(kv: &dyn Kv, prefix: &str, visit: &mut dyn FnMut(&[u8], Bytes)) -> Result<(), KvError> {
+    // `0` follows `/`.
+    let end = prefix.strip_suffix('/').map(|name| format!("{name}0"));
+    kv.scan(keys::META, prefix.as_bytes(), end.as_ref().map(String::as_bytes), &mut |key, frame| {
+        visit(key, frame);
+        ControlFlow::Continue(())
+    })
+}
+
+/// What the names of all checkpoints begin with.
+pub const CHECKPOINT: &str = "checkpoint/";
+
 /// The record of the checkpoint of an instance of so many.
 pub fn checkpoint_record(instances: u16, instance: u16) -> String {
-    format!("checkpoint/{instances}/{instance}")
+    format!("{CHECKPOINT}{instances}/{instance}")
+}
+
+/// The highest arrival number below which any checkpoint says that all is accounted for.
+///
+/// # Errors
+/// The port fails.
+pub fn highest_replay_from(kv: &dyn Kv) -> Result<u64, KvError> {
+    let mut highest = 0;
+    scan(kv, CHECKPOINT, &mut |key, frame| {
+        highest = read_checkpoint(key, &frame).map_or(0, |told| told.replay_from).max(highest);
+    })?;
+    Ok(highest)
 }
 
 /// The write that sets a checkpoint, but for what it says of late ticks: replay_from u64 · cascade_from i64.
@@ -152,7 +182,7 @@ pub fn put_checkpoint(checkpoint: &Checkpoint) -> Op {
 
 /// Reads what [`put_checkpoint`] wrote; `None` where it is corrupt.
 pub fn read_checkpoint(key: &[u8], frame: &Bytes) -> Option<Checkpoint> {
-    let record = std::str::from_utf8(key).ok()?.strip_prefix("checkpoint/")?;
+    let record = std::str::from_utf8(key).ok()?.strip_prefix(CHECKPOINT)?;
     let (instances, instance) = record.split_once('/')?;
     let payload = value::open(key, frame)?;
     let (replay_from, cascade_from) = payload.split_first_chunk()?;

@@ -2,12 +2,13 @@
 //!
 //! [`Store`] is the way in: series, journal blocks, bars and checkpoints go in by a [`StoreBatch`], all or
 //! nothing, and come out by scans. Read in this order: [`kv`] (the port) with its sides [`fjall`] (`log_scrub` and
-//! `mend` for what a damaged log has cost), [`memory`] and, for simulations, [`sim_disk`]; [`value`], [`keys`] and
-//! [`bar_bytes`] (bytes); [`partition`] (data that ages is cut by time, so that it can
-//! be dropped whole); [`types`] (questions and answers); [`open`] (with `heal` for what is damaged), [`batch`], [`bars`],
-//! [`ticks`] and [`reap`] (the doing); [`sorted`] and [`cluster`] (the journal clustered by series); [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what
-//! is put aside); `producers` (whose batches are in the journal), [`outbox`] (the bars in the order they were stored) and
-//! `upkeep` (what the operators' tools need).
+//! `mend` for what a damaged log has cost), [`memory`] and, for simulations, [`sim_disk`]; [`hooked`] stands before any of
+//! them. Then [`value`], [`keys`], [`bar_bytes`] and `outbox_bytes` (bytes); [`partition`] (data that ages is cut by time,
+//! so that it can be dropped whole); [`types`] (questions and answers); [`open`] (with `heal` for what is damaged),
+//! [`batch`], [`bars`], [`ticks`] and [`reap`] (the doing); [`sorted`] and [`cluster`] (the journal clustered by series);
+//! [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what is put aside); `producers` (whose
+//! batches are in the journal), [`outbox`] (the bars in the order they were stored) and `upkeep` (what the operators'
+//! tools need).
 
 pub mod bar_bytes;
 pub mod bars;
@@ -20,6 +21,7 @@ pub mod doom;
 mod expired;
 pub mod fjall;
 mod heal;
+pub mod hooked;
 pub mod keys;
 pub mod kv;
 pub mod ledger;
@@ -30,6 +32,7 @@ pub mod meta;
 mod moment;
 pub mod open;
 pub mod outbox;
+mod outbox_bytes;
 pub mod partition;
 mod producers;
 pub mod quarantine;
@@ -48,6 +51,7 @@ pub use batch::StoreBatch;
 pub use cluster::{Clustering, Step};
 pub use fjall::Fjall;
 pub use heal::is_sound_record;
+pub use hooked::Hooked;
 pub use kv::{Durability, Kv, KvError, Op, Snapshot};
 pub use ledger::{Counted, Journaled, Poisoned};
 pub use memory::{Fault, FaultPlan, Memory};

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use fjall::{Iter, Keyspace, Readable, UserKey};
 
+use super::kv::VisitPair;
 use super::{KvError, Snapshot};
 
 /// Whether what was written reads back as something else, rather than the device failing.
@@ -21,11 +21,7 @@ pub(super) fn is_damage(error: &fjall::Error) -> bool {
 }
 
 /// Visits pairs until `visit` breaks.
-pub(super) fn visit_pairs(
-    space: &str,
-    pairs: Iter,
-    visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
-) -> fjall::Result<()> {
+pub(super) fn visit_pairs(space: &str, pairs: Iter, visit: VisitPair<'_>) -> fjall::Result<()> {
     for pair in pairs {
         // Where a value lying apart cannot be read, its key still can.
         let seen = std::cell::OnceCell::<UserKey>::new();
@@ -57,7 +53,7 @@ impl Snapshot for Moment {
         self.spaces.keys().cloned().collect()
     }
 
-    fn scan(&self, space: &str, visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>) -> Result<(), KvError> {
+    fn scan(&self, space: &str, visit: VisitPair<'_>) -> Result<(), KvError> {
         let Some(keyspace) = self.spaces.get(space) else { return Ok(()) };
         let pairs = self.snapshot.iter(keyspace);
         visit_pairs(space, pairs, visit).map_err(|error| KvError::Other(format!("{error:?}, in {}", self.path)))

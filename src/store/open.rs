@@ -14,6 +14,7 @@ use super::meta::{self, SpecRecord};
 use super::outbox::Outbox;
 use super::partition::{Partition, Partitions, period_of};
 use super::quarantine::{Kind, Quarantine};
+use super::ticks::journal_end_of_all;
 use super::types::Family;
 use super::{Durability, Kv, Poisoned, StoreBatch, StoreError, value};
 use crate::model::{Checkpoint, SeriesId, SeriesKey, SpecId, TimeNs};
@@ -256,25 +257,16 @@ fn adopt_partitions(kv: &dyn Kv, stores: &[SpecStore]) -> Result<Vec<Orphan>, St
 
 /// The end of the highest block of any journal, or what the reaper noted before it dropped that.
 fn find_journal_end(kv: &dyn Kv) -> Result<u64, StoreError> {
-    let mut end = meta::get_u64(kv, "journal_end")?.unwrap_or(0);
-    for space in kv.spaces("ticks/") {
-        let last = kv.last_key(&space)?;
-        let last = last.as_deref().and_then(keys::parse_block);
-        end = end.max(last.map_or(0, |last| last.offset + u64::from(last.rows)));
-    }
-    Ok(end)
+    Ok(meta::get_u64(kv, "journal_end")?.unwrap_or(0).max(journal_end_of_all(kv)?))
 }
 
 /// Checkpoints by number of instances and instance. One that is corrupt is put aside: its series are replayed from the
 /// beginning.
 fn load_checkpoints(kv: &dyn Kv, quarantine: &Quarantine) -> Result<BTreeMap<(u16, u16), Checkpoint>, StoreError> {
     let (mut found, mut corrupt) = (BTreeMap::new(), Vec::new());
-    kv.scan(keys::META, b"checkpoint/", Some(b"checkpoint0"), &mut |key, frame| {
-        match meta::read_checkpoint(key, &frame) {
-            Some(checkpoint) => _ = found.insert((checkpoint.instances, checkpoint.instance), checkpoint),
-            None => corrupt.push((key.to_vec(), frame)),
-        }
-        ControlFlow::Continue(())
+    meta::scan(kv, meta::CHECKPOINT, &mut |key, frame| match meta::read_checkpoint(key, &frame) {
+        Some(checkpoint) => _ = found.insert((checkpoint.instances, checkpoint.instance), checkpoint),
+        None => corrupt.push((key.to_vec(), frame)),
     })?;
     for (key, frame) in corrupt {
         quarantine.take(Kind::Meta, keys::META, &key, &frame, None);

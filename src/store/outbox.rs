@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::keys::{self, order, unorder};
+use super::keys::{order, unorder};
+use super::outbox_bytes::{Entry, Named, superseded_key};
 use super::{Kind, Kv, Op, Store, StoreBatch, StoreError, bar_bytes, value};
-use crate::codec::varint::{long_varint, put_varint, unzigzag, zigzag};
-use crate::model::{BarBatch, BarHead, DurationNs, SeriesId, SpecId, TimeNs};
+use crate::model::{BarBatch, BarHead, DurationNs, SpecId, TimeNs};
 
 /// A partition is followed by another when it has this many bytes.
 const PART_BYTES: u64 = 16 << 20;
@@ -313,111 +313,6 @@ impl Store {
             for space in dropped.iter().flat_map(|part| [&part.entries, &part.superseded]) {
                 self.inner.kv.drop_space(space)?;
             }
-        }
-    }
-}
-
-/// What one commit stored.
-#[derive(Debug, PartialEq)]
-struct Entry {
-    spec: String,
-    bars: Vec<Named>,
-}
-
-/// A revision of a bar.
-#[derive(Debug, PartialEq)]
-struct Named {
-    window: DurationNs,
-    series: SeriesId,
-    start: TimeNs,
-    revision: u32,
-}
-
-impl Entry {
-    /// Spec · window lengths · bars, each as the difference to the one before; all numbers LEB128.
-    fn write(spec: &str, windows: &[DurationNs], heads: &[BarHead]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(32 + heads.len() * 6);
-        put_varint(&mut out, spec.len() as u64);
-        out.extend_from_slice(spec.as_bytes());
-        put_varint(&mut out, windows.len() as u64);
-        windows.iter().for_each(|window| put_varint(&mut out, *window as u64));
-        put_varint(&mut out, heads.len() as u64);
-        let (mut series, mut start) = (0i64, 0i64);
-        for head in heads {
-            put_varint(&mut out, head.granularity.into());
-            put_varint(&mut out, zigzag(i64::from(head.series.0) - series));
-            put_varint(&mut out, zigzag(head.start.wrapping_sub(start)));
-            put_varint(&mut out, head.revision.into());
-            (series, start) = (head.series.0.into(), head.start);
-        }
-        out
-    }
-
-    fn read(payload: &[u8]) -> Option<Self> {
-        let mut rest = payload;
-        let length = usize::try_from(number(&mut rest)?).ok()?;
-        let (spec, after) = rest.split_at_checked(length)?;
-        rest = after;
-        let count = usize::try_from(number(&mut rest)?).ok().filter(|count| *count <= rest.len())?;
-        let windows = (0..count).map(|_| Some(number(&mut rest)? as i64)).collect::<Option<Vec<_>>>()?;
-        let count = usize::try_from(number(&mut rest)?).ok().filter(|count| *count <= rest.len())?;
-        let (mut series, mut start) = (0i64, 0i64);
-        let mut bars = Vec::with_capacity(count);
-        for _ in 0..count {
-            let window = *windows.get(usize::try_from(number(&mut rest)?).ok()?)?;
-            series = series.wrapping_add(unzigzag(number(&mut rest)?));
-            start = start.wrapping_add(unzigzag(number(&mut rest)?));
-            let revision = u32::try_from(number(&mut rest)?).ok()?;
-            bars.push(Named { window, series: SeriesId(u32::try_from(series).ok()?), start, revision });
-        }
-        rest.is_empty().then_some(Self { spec: std::str::from_utf8(spec).ok()?.to_owned(), bars })
-    }
-}
-
-fn number(rest: &mut &[u8]) -> Option<u64> {
-    let (number, length) = match rest.first()? {
-        small @ ..0x80 => (u64::from(*small), 1),
-        _ => long_varint(rest),
-    };
-    *rest = rest.get(length..).filter(|_| length > 0)?;
-    Some(number)
-}
-
-fn superseded_key(head: &BarHead, window: DurationNs, spec: &str) -> Vec<u8> {
-    let revision = head.revision.to_be_bytes();
-    [&keys::bar(head.series, head.start)[..], &window.to_be_bytes(), &revision, spec.as_bytes()].concat()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn an_entry_is_read_as_it_was_written(
-            bars in prop::collection::vec((0..2u8, any::<u32>(), any::<i64>(), any::<u32>()), 0..40),
-        ) {
-            let windows = [1_000_000_000, 60_000_000_000];
-            let head = |(granularity, series, start, revision): &(u8, u32, i64, u32)| BarHead {
-                granularity: *granularity, series: SeriesId(*series), start: *start, revision: *revision, ..BarHead::default()
-            };
-            let heads: Vec<_> = bars.iter().map(head).collect();
-            let read = Entry::read(&Entry::write("market_ticks", &windows, &heads)).unwrap();
-            prop_assert_eq!(read.spec, "market_ticks");
-            let named = heads.iter().map(|head| Named {
-                window: windows[usize::from(head.granularity)],
-                series: head.series,
-                start: head.start,
-                revision: head.revision,
-            });
-            prop_assert_eq!(read.bars, named.collect::<Vec<_>>());
-        }
-
-        #[test]
-        fn other_bytes_are_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = Entry::read(&bytes);
         }
     }
 }

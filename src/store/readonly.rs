@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::kv::{VisitKey, VisitPair};
 use super::{Durability, Kv, KvError, Op, Snapshot, keys};
 
 /// Reads from another port. Opening a store brings the records about itself up to date, and drops what was about to go: both
@@ -58,10 +59,7 @@ impl ReadOnly {
 
 impl Kv for ReadOnly {
     fn commit(&self, ops: Vec<Op>, _durability: Durability) -> Result<(), KvError> {
-        let is_taken = |op: &Op| {
-            let (Op::Put { space, .. } | Op::Delete { space, .. }) = op;
-            [keys::META, keys::QUARANTINE].contains(&&**space)
-        };
+        let is_taken = |op: &Op| [keys::META, keys::QUARANTINE].contains(&&**op.space());
         if !ops.iter().all(is_taken) {
             return Err(KvError::Other("opened for reading only".to_owned()));
         }
@@ -85,13 +83,7 @@ impl Kv for ReadOnly {
         }
     }
 
-    fn scan(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
-    ) -> Result<(), KvError> {
+    fn scan(&self, space: &str, from: &[u8], to: Option<&[u8]>, visit: VisitPair<'_>) -> Result<(), KvError> {
         if space == keys::META {
             let _ = self.records(from, to)?.into_iter().try_for_each(|(key, value)| visit(&key, value));
             return Ok(());
@@ -99,13 +91,7 @@ impl Kv for ReadOnly {
         if self.is_dropped(space) { Ok(()) } else { self.below.scan(space, from, to, visit) }
     }
 
-    fn scan_keys(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<(), KvError> {
+    fn scan_keys(&self, space: &str, from: &[u8], to: Option<&[u8]>, visit: VisitKey<'_>) -> Result<(), KvError> {
         if space == keys::META {
             return self.scan(space, from, to, &mut |key, _| visit(key));
         }

@@ -8,6 +8,7 @@ use super::budget::size;
 use super::open::{SpecStore, cutoff_record, lock};
 use super::partition::{Partition, Partitions, State};
 use super::sorted::SortedKey;
+use super::ticks::journal_end_of;
 use super::types::Family;
 use super::{
     Budget, Cutoff, DropReason, Dropped, Durability, OnFull, Reaped, SpecUsage, Store, StoreError, Usage, doom,
@@ -54,7 +55,7 @@ impl Store {
     /// The port fails; what was dropped before stays dropped.
     pub fn reap(&self, now: TimeNs, budget: &Budget) -> Result<Reaped, StoreError> {
         self.set_now(now);
-        self.set_budget(budget);
+        self.note_budget(budget);
         self.remember()?;
         self.sweep()?;
         let (mut reaped, spending) = (Reaped::default(), &self.inner.spending);
@@ -125,7 +126,7 @@ impl Store {
             for part in lock(parts).all() {
                 let (newest, bytes) = (part.end.saturating_add(ahead), size(&*self.inner.kv, &part));
                 let may_be_pending = is_journal && part.state != State::Sorted;
-                let is_pending = may_be_pending && self.journal_end_of(&part.space)? > floor;
+                let is_pending = may_be_pending && journal_end_of(&*self.inner.kv, &part.space)? > floor;
                 found.push(Candidate { parts, part, newest, cutoff, bytes, is_pending });
             }
             Ok::<_, StoreError>(())
@@ -189,9 +190,9 @@ impl Store {
                 Family::Ticks | Family::Side => {
                     dropped.blocks += 1;
                     let Some(facts) = keys::parse_block(key) else { return ControlFlow::Continue(()) };
-                    let (rows, end) = (u64::from(facts.rows), facts.offset + u64::from(facts.rows));
+                    let rows = u64::from(facts.rows);
                     dropped.ticks += rows;
-                    dropped.pending += end.saturating_sub(floor).min(rows);
+                    dropped.pending += facts.end().saturating_sub(floor).min(rows);
                 }
             }
             ControlFlow::Continue(())

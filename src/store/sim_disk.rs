@@ -137,7 +137,7 @@ impl State {
             let kept = |space: &Arc<str>| cut.get(space).is_none_or(|cut| at < *cut);
             match record {
                 Record::Commit(mut ops) => {
-                    ops.retain(|op| kept(space_of(op)));
+                    ops.retain(|op| kept(op.space()));
                     (!ops.is_empty()).then_some(Record::Commit(ops))
                 }
                 Record::Drop(space) => kept(&space).then_some(Record::Drop(space)),
@@ -157,15 +157,10 @@ impl Record {
 
     fn spaces(&self) -> Vec<Arc<str>> {
         match self {
-            Self::Commit(ops) => ops.iter().map(|op| space_of(op).clone()).collect(),
+            Self::Commit(ops) => ops.iter().map(|op| op.space().clone()).collect(),
             Self::Drop(space) => vec![space.clone()],
         }
     }
-}
-
-fn space_of(op: &Op) -> &Arc<str> {
-    let (Op::Put { space, .. } | Op::Delete { space, .. }) = op;
-    space
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! A process's use of a simulated device: what goes wrong on the way there.
 
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::kv::{VisitKey, VisitPair};
 use super::sim_disk::{Record, SimDisk};
 use super::{Durability, Kv, KvError, Memory, Op, Snapshot};
 
@@ -117,23 +117,11 @@ impl Kv for Mount {
         self.read()?.get(space, key)
     }
 
-    fn scan(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
-    ) -> Result<(), KvError> {
+    fn scan(&self, space: &str, from: &[u8], to: Option<&[u8]>, visit: VisitPair<'_>) -> Result<(), KvError> {
         self.read()?.scan(space, from, to, visit)
     }
 
-    fn scan_keys(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<(), KvError> {
+    fn scan_keys(&self, space: &str, from: &[u8], to: Option<&[u8]>, visit: VisitKey<'_>) -> Result<(), KvError> {
         self.read()?.scan_keys(space, from, to, visit)
     }
 

@@ -84,7 +84,7 @@ impl Store {
     /// The port fails.
     pub fn journal_from(&self, offset: u64, visit: &mut dyn FnMut(u64, SpecId, Block)) -> Result<(), StoreError> {
         let kv = &*self.inner.kv;
-        let wanted = |facts: &BlockFacts| facts.offset + u64::from(facts.rows) > offset;
+        let wanted = |facts: &BlockFacts| facts.end() > offset;
         let begin = offset.saturating_sub(MAX_ROWS as u64);
         // Held to the end, so that none of them goes meanwhile.
         let views: Vec<_> = self.inner.specs.iter().map(|store| self.tick_view(store.spec.id, false)).collect();
@@ -124,6 +124,17 @@ impl Store {
             }
         }
     }
+}
+
+/// The first arrival number after a space of blocks in order of arrival; 0 where it is empty.
+pub(super) fn journal_end_of(kv: &dyn Kv, space: &str) -> Result<u64, KvError> {
+    let last = kv.last_key(space)?;
+    Ok(last.as_deref().and_then(keys::parse_block).map_or(0, |last| last.end()))
+}
+
+/// The first arrival number after all blocks in order of arrival, those of specs no longer configured among them.
+pub(super) fn journal_end_of_all(kv: &dyn Kv) -> Result<u64, KvError> {
+    kv.spaces("ticks/").iter().try_fold(0, |end, space| Ok(journal_end_of(kv, space)?.max(end)))
 }
 
 /// Decodes a block; where a series is asked for, as little as shows that it has none of it.

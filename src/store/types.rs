@@ -63,6 +63,11 @@ impl BlockFacts {
             received_at,
         }
     }
+
+    /// The first arrival number after its last tick.
+    pub fn end(&self) -> u64 {
+        self.offset + u64::from(self.rows)
+    }
 }
 
 /// The most bytes that may be kept, over all specs; the oldest partitions are dropped first.
@@ -77,7 +82,8 @@ pub struct Budget {
 }
 
 /// What happens when a budget is spent on data that has not expired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnFull {
     /// Nothing more is stored until some has expired: whoever writes waits.
     Block,

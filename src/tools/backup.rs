@@ -155,7 +155,7 @@ impl Copied {
     /// Keeps the highest arrival number that blocks and the store's own record tell of.
     fn note_end(&mut self, space: &str, key: &[u8], frame: &Bytes) {
         let end = if space.starts_with("ticks/") {
-            keys::parse_block(key).map(|facts| facts.offset + u64::from(facts.rows))
+            keys::parse_block(key).map(|facts| facts.end())
         } else if space == keys::META && key == b"journal_end" {
             value::open(key, frame).and_then(|end| Some(u64::from_be_bytes(end.as_ref().try_into().ok()?)))
         } else {

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use barline::app::Seams;
-use barline::catalog::Catalog;
 use barline::model::TimeNs;
 use barline::model::time::SECOND;
 use barline::runtime::Placement;
+use barline::runtime::load_catalog;
 use barline::runtime::sim::simulate;
 use barline::store::{Fjall, Kv, Memory, Store};
 use barline::tools::replay::{Grounds, HELD_BYTES};
@@ -70,10 +70,7 @@ fn a_backup_taken_under_load_is_one_moment_of_the_run() {
         let kv: Arc<dyn Kv> = Arc::new(Fjall::open(&data, 8 << 20).unwrap());
         let store = Store::open(kv, &specs, state::convert).unwrap();
         assert_eq!(store.journal_end(), report.journal_end);
-        let catalog = Catalog::new(&specs);
-        for spec in specs.iter() {
-            store.load_series(spec.id, &mut |id, key| catalog.load(spec.id, id, key)).unwrap();
-        }
+        let catalog = load_catalog(&store, &specs).unwrap();
         let spec = barline::spec::Spec::clone(specs.by_name("market_ticks").unwrap());
         let (from, to) = (TimeNs::MIN, TimeNs::MAX);
         let job = Replay { spec, ticks_of: None, from, to, examples: 9, held_bytes: HELD_BYTES, install: None };

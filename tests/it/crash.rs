@@ -155,7 +155,7 @@ impl Story {
             );
         }
         for load in &self.loads {
-            for bar in self.runtime.block_on(sightings::stored(server, load.spec)) {
+            for bar in self.runtime.block_on(server.bars(load.spec)) {
                 self.sightings.see(bar, &self.place());
             }
         }
@@ -171,7 +171,7 @@ impl Story {
     fn ledger(&self, server: &Server, wanted: impl Fn(&SpecLedger) -> bool) -> Vec<SpecLedger> {
         let since = Instant::now();
         loop {
-            let ledgers = self.runtime.block_on(sightings::ledger(server));
+            let ledgers = self.runtime.block_on(server.ledgers());
             let balanced = |ledger: &SpecLedger| {
                 let rejected: u64 = ledger.rejected.values().sum();
                 let dropped: u64 = ledger.dropped.values().sum();
@@ -203,7 +203,7 @@ impl Story {
             let ledgers = self.ledger(server, |ledger| ledger.open == 0 && ledger.in_flight == 0);
             let ledger = ledgers.iter().find(|ledger| ledger.spec == spec).unwrap();
             assert_eq!((ledger.accepted, ledger.in_bars), (ticks.stored, ticks.stored), "{text}: {ledger:#?}");
-            let bars = self.runtime.block_on(sightings::stored(server, spec));
+            let bars = self.runtime.block_on(server.bars(spec));
             self.sightings.expect_shown(&bars);
         }
         let since = Instant::now();

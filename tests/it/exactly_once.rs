@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use barline_proto::barline::{
-    Durability, FieldColumn, GetLedgerRequest, IngestAck, IngestBatch, QueryBarsRequest, Series, SpecLedger,
-};
+use barline_proto::barline::{Durability, FieldColumn, IngestAck, IngestBatch, Series, SpecLedger};
 use tonic::Code;
 
 use super::harness::{Server, block_on};
@@ -47,8 +45,8 @@ fn counts(acks: &[IngestAck]) -> Vec<(u64, u64, u64)> {
 /// The ledger of `market_ticks` once nothing is on its way or open.
 async fn ledger_at_rest(server: &Server) -> SpecLedger {
     loop {
-        let request = GetLedgerRequest { spec: "market_ticks".into() };
-        let ledger = server.barline().await.get_ledger(request).await.unwrap().into_inner().specs.remove(0);
+        let mut ledgers = server.ledgers().await.into_iter();
+        let ledger = ledgers.find(|ledger| ledger.spec == "market_ticks").unwrap();
         if ledger.in_flight == 0 && ledger.open == 0 {
             return ledger;
         }
@@ -57,13 +55,7 @@ async fn ledger_at_rest(server: &Server) -> SpecLedger {
 }
 
 async fn ticks_in_bars(server: &Server) -> u64 {
-    let request = QueryBarsRequest { spec: "market_ticks".into(), ..QueryBarsRequest::default() };
-    let mut chunks = server.barline().await.query_bars(request).await.unwrap().into_inner();
-    let mut ticks = 0;
-    while let Some(chunk) = chunks.message().await.unwrap() {
-        ticks += chunk.bars.iter().map(|bar| bar.tick_count).sum::<u64>();
-    }
-    ticks
+    server.bars("market_ticks").await.iter().map(|bar| bar.tick_count).sum()
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use barline_proto::barline::barline_client::BarlineClient;
+use barline_proto::barline::{Bar, GetLedgerRequest, QueryBarsRequest, SpecLedger};
 use barline_proto::tikr::tikr_client::TikrClient;
 use tonic::transport::Channel;
 
@@ -111,6 +112,23 @@ impl Server {
     /// A client of `barline.v1`.
     pub async fn barline(&self) -> BarlineClient<Channel> {
         BarlineClient::connect(format!("http://{}", self.grpc)).await.unwrap()
+    }
+
+    /// Every stored bar of `spec`, of the finest granularity.
+    pub async fn bars(&self, spec: &str) -> Vec<Bar> {
+        let request = QueryBarsRequest { spec: spec.to_owned(), ..QueryBarsRequest::default() };
+        let mut chunks = self.barline().await.query_bars(request).await.unwrap().into_inner();
+        let mut bars = Vec::new();
+        while let Some(chunk) = chunks.message().await.unwrap() {
+            bars.extend(chunk.bars);
+        }
+        bars
+    }
+
+    /// The ledger of every spec.
+    pub async fn ledgers(&self) -> Vec<SpecLedger> {
+        let request = GetLedgerRequest { spec: String::new() };
+        self.barline().await.get_ledger(request).await.unwrap().into_inner().specs
     }
 
     /// Sends a signal by name, `TERM` or `KILL`.

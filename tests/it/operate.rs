@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use barline_proto::barline::admin_client::AdminClient;
 use barline_proto::barline::job_event::Event;
-use barline_proto::barline::{BackupRequest, QueryBarsRequest, VerifyRequest};
+use barline_proto::barline::{BackupRequest, VerifyRequest};
 use barline_proto::tikr::{IngestRequest, TickData};
 use serde_json::Value;
 
@@ -41,19 +41,9 @@ async fn fill(server: &Server) {
     });
     let request = IngestRequest { series: "market_ticks".into(), ticks: ticks.collect() };
     server.tikr().await.ingest_ticks(tokio_stream::iter([request])).await.unwrap();
-    while bars(server).await < 6 {
+    while server.bars("market_ticks").await.len() < 6 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-}
-
-async fn bars(server: &Server) -> usize {
-    let request = QueryBarsRequest { spec: "market_ticks".into(), ..QueryBarsRequest::default() };
-    let mut chunks = server.barline().await.query_bars(request).await.unwrap().into_inner();
-    let mut count = 0;
-    while let Some(chunk) = chunks.message().await.unwrap() {
-        count += chunk.bars.len();
-    }
-    count
 }
 
 const REPLAY: &[&str] = &["replay", "--spec", "specs/market_ticks.yaml", "--diff", "--format", "json"];
@@ -89,7 +79,7 @@ fn every_command_does_the_same_with_and_without_a_running_process() {
     let restore = barline(&["restore", from, "--data-dir", to, "--format", "json"]).output().unwrap();
     assert_eq!(json(&restore)["journal_end"], 60);
     let server = Server::start("edge.yaml", &restored, &[]);
-    assert_eq!(block_on(bars(&server)), 6);
+    assert_eq!(block_on(server.bars("market_ticks")).len(), 6);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use barline::catalog::Catalog;
 use barline::model::time::SECOND;
 use barline::model::{SeriesId, TimeNs};
 use barline::runtime::Placement;
+use barline::runtime::load_catalog;
 use barline::runtime::sim::simulate;
 use barline::spec::Specs;
 use barline::store::{Durability, Kv, Memory, Op, Store};
@@ -85,10 +86,7 @@ impl Opened {
     fn over(kv: Arc<dyn Kv>) -> Self {
         let specs = cascading_specs();
         let store = Store::open(kv, &specs, state::convert).unwrap();
-        let catalog = Catalog::new(&specs);
-        for spec in specs.iter() {
-            store.load_series(spec.id, &mut |id, key| catalog.load(spec.id, id, key)).unwrap();
-        }
+        let catalog = load_catalog(&store, &specs).unwrap();
         Self { specs, catalog, store }
     }
 

@@ -4,11 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Asked, Bar, failure};
-use crate::catalog::Catalog;
 use crate::cli::Failure;
-use crate::runtime::{Clock, SystemClock};
+use crate::runtime::{Clock, SystemClock, load_catalog};
 use crate::spec::{self, problem};
-use crate::store::{Fjall, Kv, ReadOnly, Store, StoreError};
+use crate::store::{Fjall, Kv, ReadOnly, Store};
 use crate::tools::replay::Grounds;
 use crate::tools::{Job, Report, Step, job, verify};
 use crate::topology::Plan;
@@ -35,11 +34,7 @@ pub(super) fn run(asked: &Asked, plan: &Plan, data_dir: &Path, bar: &mut Bar) ->
     }
     let kv = if asked.writes { disk } else { Arc::new(ReadOnly::new(disk)) };
     let store = Store::open(kv, &specs, state::convert).map_err(Failure::start)?;
-    let catalog = Catalog::new(&specs);
-    for spec in specs.iter() {
-        let load = |error: StoreError| Failure::start(error);
-        store.load_series(spec.id, &mut |id, key| catalog.load(spec.id, id, key)).map_err(load)?;
-    }
+    let catalog = load_catalog(&store, &specs).map_err(Failure::start)?;
     let now = SystemClock.now();
     store.set_now(now);
     let grounds = Grounds { specs: &specs, catalog: &catalog, store: &store, now };

@@ -5,44 +5,15 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use super::Aggregator;
-use crate::model::{BarBatch, BarFlags, BarHead, Checkpoint, Envelope, Rows, SeriesId, SpecId, TickSlice, TimeNs};
-use crate::routing;
-use crate::runtime::{Context, Found, StageError, Start};
+use crate::model::{BarBatch, BarFlags, BarHead, Envelope, Rows, SeriesId, SpecId, TickSlice, TimeNs};
+use crate::routing::{self, ReplayBounds};
+use crate::runtime::{Found, StageError, Start};
 use crate::spec::Spec;
 use crate::store::{BarScan, Poisoned, StoreError};
 use crate::window::{bounds, state};
 
 /// A bar: head and accumulator states.
 type Bar = (BarHead, Vec<u64>);
-
-/// By shard: ticks that arrived before this are in stored bars or counted as dropped.
-struct Bounds([u64; routing::SHARDS as usize]);
-
-impl Bounds {
-    /// What the checkpoints say together. Where the number of instances has changed, a shard has several: each is true.
-    fn of(checkpoints: &[Checkpoint]) -> Self {
-        let mut bounds = [0; routing::SHARDS as usize];
-        for (shard, bound) in (0..).zip(&mut bounds) {
-            let told = |told: &&Checkpoint| routing::instance_of(shard, told.instances) == told.instance;
-            *bound = checkpoints.iter().filter(told).map(|told| told.replay_from).max().unwrap_or(0);
-        }
-        Self(bounds)
-    }
-
-    fn of_shard(&self, shard: u32) -> u64 {
-        self.0[shard as usize]
-    }
-
-    fn highest(&self) -> u64 {
-        self.0.iter().copied().max().unwrap_or(0)
-    }
-
-    /// The lowest of the shards of one instance.
-    fn lowest(&self, instance: u16, instances: u16) -> u64 {
-        let mine = (0..).zip(&self.0).filter(|(shard, _)| routing::instance_of(*shard, instances) == instance);
-        mine.map(|(_, bound)| *bound).min().unwrap_or(0)
-    }
-}
 
 impl Aggregator {
     /// Rebuilds the open windows from the checkpoints, to where the failed instance was or the journal ended when the
@@ -51,16 +22,16 @@ impl Aggregator {
         let checkpoints = self.context.store.checkpoints();
         let cascade_from = checkpoints.iter().map(|checkpoint| checkpoint.cascade_from).min().unwrap_or(TimeNs::MIN);
         self.restore_coarser(cascade_from).map_err(crate::stages::try_later)?;
-        self.replay(start, &Bounds::of(&checkpoints)).map_err(crate::stages::try_later)
+        self.replay(start, &ReplayBounds::of(&checkpoints)).map_err(crate::stages::try_later)
     }
 
-    fn replay(&mut self, start: &Start, bounds: &Bounds) -> Result<(), StoreError> {
+    fn replay(&mut self, start: &Start, bounds: &ReplayBounds) -> Result<(), StoreError> {
         let to = start.handled.max(self.context.recovered_to);
         let failed = Arc::new(OnceLock::new());
         for (windows, spec) in self.windows.iter_mut().zip(self.context.specs.iter()) {
             windows.set_covered(self.context.covered(spec.id, &failed), to);
         }
-        self.replayed_from = bounds.lowest(self.instance, self.instances).min(to);
+        self.replayed_from = bounds.lowest_of(self.instance, self.instances).min(to);
         let mut missing = to - self.replayed_from;
         let mut replayed = vec![0; self.windows.len()];
         let mut carry = std::mem::take(&mut self.carry);
@@ -83,13 +54,13 @@ impl Aggregator {
         }
         self.position = self.position.max(to);
         self.carry = carry;
-        let Context { recovery, store, specs, ledger, .. } = &self.context;
-        recovery.report(self.instance, self.instances, Found { replayed, gap: missing > 0 }, store, specs, ledger);
+        let found = Found { replayed, gap: missing > 0 };
+        self.context.recovery.report(self.instance, self.instances, found, &self.context);
         Ok(())
     }
 
     /// Of a batch of the journal, the rows of this instance that are not accounted for yet.
-    fn to_replay(&self, mut slice: TickSlice, bounds: &Bounds, poisoned: &[(SpecId, Poisoned)]) -> TickSlice {
+    fn to_replay(&self, mut slice: TickSlice, bounds: &ReplayBounds, poisoned: &[(SpecId, Poisoned)]) -> TickSlice {
         slice.rows = routing::split(&slice.batch, self.instances).swap_remove(self.instance as usize);
         let (spec, end) = (slice.batch.spec, slice.end_offset());
         let given_up = |of: &&(SpecId, Poisoned)| of.0 == spec && of.1.offset < end && slice.offset < of.1.end();

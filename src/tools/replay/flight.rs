@@ -3,21 +3,19 @@
 use std::collections::HashSet;
 
 use super::{BarId, Grounds, Replay};
-use crate::model::{Checkpoint, SeriesId, SpecId, TimeNs};
-use crate::routing;
+use crate::model::{SeriesId, SpecId, TimeNs};
+use crate::routing::{self, ReplayBounds};
 use crate::spec::Granularity;
 use crate::store::{Poisoned, Store, StoreError};
 use crate::tools::ToolError;
 use crate::window::bounds;
-
-const SHARDS: usize = routing::SHARDS as usize;
 
 /// From which arrival numbers on ticks are not settled, and the windows of those that are there.
 pub(super) struct Flight {
     source: SpecId,
     granularities: Vec<Granularity>,
     /// By shard: every tick that arrived below this is in stored bars or was dropped.
-    settled: [u64; SHARDS],
+    settled: ReplayBounds,
     /// Ticks that were given up: no bar has them.
     poisoned: Vec<Poisoned>,
     /// Coarser windows that start before this were closed then.
@@ -36,9 +34,9 @@ impl Flight {
     pub fn begin(grounds: Grounds<'_>, job: &Replay, source: SpecId) -> Result<Self, ToolError> {
         let checkpoints = grounds.store.checkpoints();
         let end = grounds.store.journal_end();
-        let settled = settled(&checkpoints).map(|bound| bound.min(end));
+        let settled = ReplayBounds::of(&checkpoints).up_to(end);
         let series = (0..grounds.catalog.len(source) as u32).map(SeriesId);
-        let lowest = series.map(|series| settled[routing::shard_of(series) as usize]).min().unwrap_or(end);
+        let lowest = series.map(|series| settled.of_shard(routing::shard_of(series))).min().unwrap_or(end);
         let mut flight = Self {
             source,
             granularities: job.spec.granularities.clone(),
@@ -56,7 +54,7 @@ impl Flight {
 
     /// Every tick of a series that arrived below this is in stored bars or was dropped.
     pub fn settled(&self, series: SeriesId) -> u64 {
-        self.settled[routing::shard_of(series) as usize]
+        self.settled.of_shard(routing::shard_of(series))
     }
 
     /// Whether the tick `number` of a series belongs into its bar by now.
@@ -67,7 +65,7 @@ impl Flight {
 
     /// Whether no tick is settled; then nothing can be said of any window.
     pub fn is_unsettled(&self) -> bool {
-        self.settled.iter().all(|bound| *bound == 0)
+        self.settled.highest() == 0
     }
 
     /// Whether ticks of a window may be on their way, as of the last [`Flight::catch_up`].
@@ -103,16 +101,4 @@ impl Flight {
         self.seen = end;
         Ok(())
     }
-}
-
-/// By shard, what the checkpoints say of it. After the number of instances has changed there may be two that do: each is
-/// true.
-fn settled(checkpoints: &[Checkpoint]) -> [u64; SHARDS] {
-    let mut bounds = [0; SHARDS];
-    for (shard, bound) in (0..).zip(&mut bounds) {
-        let is_about =
-            |told: &&Checkpoint| told.instances > 0 && routing::instance_of(shard, told.instances) == told.instance;
-        *bound = checkpoints.iter().filter(is_about).map(|told| told.replay_from).max().unwrap_or(0);
-    }
-    bounds
 }

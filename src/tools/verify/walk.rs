@@ -49,7 +49,7 @@ impl Walk {
             walk.space(kv, space, &layouts, total, watch)?;
         }
         if !kv.spaces("sorted/").is_empty() {
-            walk.clustered_below = settled(kv)?;
+            walk.clustered_below = meta::highest_replay_from(kv)?;
         }
         walk.check_series(kv)?;
         Ok(walk)
@@ -161,24 +161,13 @@ impl From<Bad> for Damage {
     }
 }
 
-/// The highest arrival number that any checkpoint tells of.
-fn settled(kv: &dyn Kv) -> Result<u64, ToolError> {
-    let mut highest = 0;
-    kv.scan(keys::META, b"checkpoint/", Some(b"checkpoint0"), &mut |key, frame| {
-        highest = highest.max(meta::read_checkpoint(key, &frame).map_or(0, |told| told.replay_from));
-        ControlFlow::Continue(())
-    })?;
-    Ok(highest)
-}
-
 /// The layouts of every spec there is a record of.
 fn layouts(kv: &dyn Kv) -> Result<Layouts, ToolError> {
     let mut found = Layouts::new();
-    kv.scan(keys::META, b"spec/", Some(b"spec0"), &mut |key, frame| {
+    meta::scan(kv, "spec/", &mut |key, frame| {
         let name = String::from_utf8_lossy(&key[b"spec/".len()..]).into_owned();
         let record = value::open(key, &frame).and_then(|json| serde_json::from_slice::<meta::SpecRecord>(&json).ok());
         found.insert(name, record.map(|record| record.shapes()));
-        ControlFlow::Continue(())
     })?;
     Ok(found)
 }

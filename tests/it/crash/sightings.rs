@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
 
-use barline_proto::barline::{Bar, GetLedgerRequest, QueryBarsRequest, SpecLedger};
-
-use crate::harness::Server;
+use barline_proto::barline::Bar;
 
 /// A bar's identity and revision.
 type Id = (String, BTreeMap<String, String>, String, i64, u32);
@@ -76,21 +74,4 @@ impl Sightings {
 fn id(bar: &Bar) -> Id {
     let dimensions = bar.dimensions.clone().into_iter().collect();
     (bar.spec.clone(), dimensions, bar.granularity.clone(), bar.start_ns, bar.revision)
-}
-
-/// Every stored bar of `spec`.
-pub async fn stored(server: &Server, spec: &str) -> Vec<Bar> {
-    let request = QueryBarsRequest { spec: spec.to_owned(), ..QueryBarsRequest::default() };
-    let mut chunks = server.barline().await.query_bars(request).await.unwrap().into_inner();
-    let mut bars = Vec::new();
-    while let Some(chunk) = chunks.message().await.unwrap() {
-        bars.extend(chunk.bars);
-    }
-    bars
-}
-
-/// The ledger of every spec.
-pub async fn ledger(server: &Server) -> Vec<SpecLedger> {
-    let request = GetLedgerRequest { spec: String::new() };
-    server.barline().await.get_ledger(request).await.unwrap().into_inner().specs
 }

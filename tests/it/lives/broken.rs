@@ -1,15 +1,13 @@
 //! Wrong orders of writing and syncing, each as small as it would slip in: the same checks must notice every one of them.
 
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use barline::model::{Envelope, TimeNs};
 use barline::runtime::sim::SEED_VARIABLE;
 use barline::runtime::{Built, Context, Output, Stage, StageError};
 use barline::stages::journal;
-use barline::store::{Durability, Kv, KvError, Mount, Op, Snapshot};
+use barline::store::{Durability, Hooked, Kv, KvError, Mount, Op};
 use barline::topology::Plan;
-use bytes::Bytes;
 
 use super::check::check;
 use super::run::{Variant, run};
@@ -28,76 +26,14 @@ fn noticed(variant: Variant, about: &str) -> (u64, String) {
 }
 
 /// What a wrapped disk does on a commit: it is handed the disk, what it kept back, and the commit.
-type Commit = fn(&Mount, &mut Vec<Op>, Vec<Op>, Durability) -> Result<(), KvError>;
+type Commit = fn(&dyn Kv, &mut Vec<Op>, Vec<Op>, Durability) -> Result<(), KvError>;
 
 /// A disk that commits in its own way.
-struct Wrapped {
-    mount: Arc<Mount>,
-    kept: Mutex<Vec<Op>>,
-    commit: Commit,
-}
-
 fn wrapped(mount: Arc<Mount>, commit: Commit) -> Arc<dyn Kv> {
-    Arc::new(Wrapped { mount, kept: Mutex::default(), commit })
-}
-
-impl Kv for Wrapped {
-    fn commit(&self, ops: Vec<Op>, durability: Durability) -> Result<(), KvError> {
-        (self.commit)(&self.mount, &mut self.kept.lock().unwrap(), ops, durability)
-    }
-
-    fn get(&self, space: &str, key: &[u8]) -> Result<Option<Bytes>, KvError> {
-        self.mount.get(space, key)
-    }
-
-    fn scan(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
-    ) -> Result<(), KvError> {
-        self.mount.scan(space, from, to, visit)
-    }
-
-    fn scan_keys(
-        &self,
-        space: &str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<(), KvError> {
-        self.mount.scan_keys(space, from, to, visit)
-    }
-
-    fn last_key(&self, space: &str) -> Result<Option<Bytes>, KvError> {
-        self.mount.last_key(space)
-    }
-
-    fn spaces(&self, prefix: &str) -> Vec<String> {
-        self.mount.spaces(prefix)
-    }
-
-    fn drop_space(&self, space: &str) -> Result<(), KvError> {
-        self.mount.drop_space(space)
-    }
-
-    fn settle(&self, space: &str) {
-        self.mount.settle(space);
-    }
-
-    fn size(&self, space: &str) -> u64 {
-        self.mount.size(space)
-    }
-
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, KvError> {
-        self.mount.snapshot()
-    }
-}
-
-fn is_in(op: &Op, prefix: &str) -> bool {
-    let (Op::Put { space, .. } | Op::Delete { space, .. }) = op;
-    space.starts_with(prefix)
+    let kept = Mutex::new(Vec::new());
+    let commit =
+        move |disk: &dyn Kv, ops: Vec<Op>, durability| commit(disk, &mut kept.lock().unwrap(), ops, durability);
+    Arc::new(Hooked::committing(mount, Box::new(commit)))
 }
 
 #[test]
@@ -111,7 +47,7 @@ fn a_sync_that_is_said_to_be_done_and_is_not_is_noticed() {
 fn bars_committed_before_the_journal_are_noticed() {
     // Journal blocks wait until something else has been committed.
     const LATE: Commit = |mount, kept, ops, durability| {
-        if ops.iter().any(|op| is_in(op, "ticks/")) {
+        if ops.iter().any(|op| op.space().starts_with("ticks/")) {
             kept.extend(ops);
             return Ok(());
         }
@@ -126,7 +62,7 @@ fn bars_committed_before_the_journal_are_noticed() {
 fn bars_committed_apart_from_their_checkpoint_and_counts_are_noticed() {
     // Every commit in two halves: bars last.
     const HALVES: Commit = |mount, _, ops, durability| {
-        let (bars, rest): (Vec<_>, Vec<_>) = ops.into_iter().partition(|op| is_in(op, "bars/"));
+        let (bars, rest): (Vec<_>, Vec<_>) = ops.into_iter().partition(|op| op.space().starts_with("bars/"));
         mount.commit(rest, durability)?;
         if bars.is_empty() { Ok(()) } else { mount.commit(bars, durability) }
     };
