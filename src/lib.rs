@@ -20,6 +20,7 @@
 //! [`spec`]. [`app`] puts it all together; `main.rs` is only the door.
 
 pub mod app;
+pub mod broker;
 pub mod catalog;
 pub mod cli;
 pub mod codec;

@@ -9,7 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["model"],
     &["spec"],
     &["topology", "window", "routing", "codec"],
-    &["catalog", "store"],
+    &["catalog", "store", "broker"],
     &["tools"],
     &["runtime"],
     &["stages", "serve"],
