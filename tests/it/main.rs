@@ -6,6 +6,7 @@ mod crash;
 mod disk;
 mod exactly_once;
 mod harness;
+mod kafka;
 mod layers;
 mod lives;
 mod malformed;

@@ -1,0 +1,5 @@
+//! Towards Kafka: on librdkafka's mock cluster, and on a real broker where Java and Maven are (`scripts/kafka`).
+
+mod broker;
+mod consumer;
+mod producer;
