@@ -12,6 +12,7 @@ mod lives;
 mod malformed;
 mod naive;
 mod operate;
+mod power;
 mod replay;
 mod scripted;
 mod serve;

@@ -3,3 +3,5 @@
 mod broker;
 mod consumer;
 mod producer;
+#[cfg(feature = "kafka-tls")]
+mod secure;

@@ -13,9 +13,9 @@ use super::consumer::consume;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A producer, and what it has told.
-struct Told {
-    producer: Box<dyn Producer>,
-    events: Vec<Event>,
+pub struct Told {
+    pub producer: Box<dyn Producer>,
+    pub events: Vec<Event>,
 }
 
 fn settings(bootstrap: &str, topics: &[&str]) -> Settings {
@@ -23,17 +23,17 @@ fn settings(bootstrap: &str, topics: &[&str]) -> Settings {
     Settings { connection, topics: topics.iter().map(|topic| (*topic).into()).collect(), ..Settings::default() }
 }
 
-fn record(topic: &str, key: &str, value: &str) -> Record {
+pub fn record(topic: &str, key: &str, value: &str) -> Record {
     Record { topic: topic.into(), key: key.into(), value: value.into(), headers: vec![("kind", b"test".to_vec())] }
 }
 
 impl Told {
-    fn new(settings: &Settings, transactional: Option<&str>) -> Self {
+    pub fn new(settings: &Settings, transactional: Option<&str>) -> Self {
         Self { producer: Kafka.producer(settings, transactional).unwrap(), events: Vec::new() }
     }
 
     /// Waits until `is_it` has been told; gives what has been told up to then, and forgets it.
-    fn until(&mut self, mut is_it: impl FnMut(&Event) -> bool) -> Vec<Event> {
+    pub fn until(&mut self, mut is_it: impl FnMut(&Event) -> bool) -> Vec<Event> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.producer.poll(&mut self.events);
@@ -53,7 +53,7 @@ impl Told {
     }
 
     /// Hands over, waiting for room.
-    fn send(&mut self, token: u64, record: &Record) {
+    pub fn send(&mut self, token: u64, record: &Record) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.producer.send(token, record) {
@@ -66,7 +66,7 @@ impl Told {
         }
     }
 
-    fn delivered(&mut self, mut tokens: Vec<u64>) {
+    pub fn delivered(&mut self, mut tokens: Vec<u64>) {
         while !tokens.is_empty() {
             let told = self.until(|event| matches!(event, Event::Delivered(_) | Event::Failed(..)));
             match told.last() {
