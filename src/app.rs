@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use crate::broker::{Brokers, Kafka};
 use crate::model::{Ledger, TimeNs};
 use crate::runtime::{
     BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Meter, Placement, Producers, Recovery, Running,
@@ -38,6 +39,8 @@ pub struct Seams {
     pub kv: Arc<dyn Kv>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// Where bars are sent to.
+    pub brokers: Arc<dyn Brokers>,
     /// Who breaks things.
     pub chaos: Option<Arc<dyn Chaos>>,
     /// Sources to be used instead of the topology's, by stage name.
@@ -73,16 +76,13 @@ impl App {
             Some(path) => Arc::new(Fjall::open(path, plan.cache_bytes)?),
             None => Arc::new(Memory::new()),
         };
-        Self::over(
-            Seams { kv, clock: Arc::new(Steady::new(SystemClock)), chaos: None, sources: Vec::new() },
-            plan,
-            specs,
-        )
+        let (clock, brokers) = (Arc::new(Steady::new(SystemClock)), Arc::new(Kafka));
+        Self::over(Seams { kv, clock, brokers, chaos: None, sources: Vec::new() }, plan, specs)
     }
 
     /// As [`App::assemble`], with the outside world given.
     pub fn over(seams: Seams, plan: Plan, specs: Specs) -> Result<Self, StartError> {
-        let Seams { kv, clock, chaos, sources } = seams;
+        let Seams { kv, clock, brokers, chaos, sources } = seams;
         let specs = Arc::new(specs);
         let store = Store::open(kv, &specs, state::convert)?;
         let catalog = Arc::new(load_catalog(&store, &specs)?);
@@ -103,6 +103,8 @@ impl App {
             journaled,
             promise: stages::journal::promise(&plan),
             producers,
+            brokers,
+            sinks: Arc::default(),
             chaos,
             specs,
         };

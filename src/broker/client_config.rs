@@ -1,16 +1,12 @@
 //! From what a topology says to librdkafka's properties, and back to the topology's words where it refuses one.
 
-use std::borrow::Cow;
-
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
 use super::settings::{Connection, Mechanism, Producing, TRANSACTION_TIMEOUT};
 use crate::model::time::MILLISECOND;
-
-/// A key of the config and what is wrong there: up to three lines, what is wrong, what is allowed, the remedy.
-pub type Complaint = (Cow<'static, str>, String);
+use crate::topology::Complaint;
 
 /// Properties that are ours to set, and where a topology says what they come from.
 const OURS: [(&str, &str); 11] = [

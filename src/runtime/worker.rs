@@ -99,7 +99,7 @@ impl Worker {
             match self.perform(stage.as_mut(), &call, given).await? {
                 Outcome::Done => {
                     if matches!(call, Call::Finish) {
-                        return Ok(());
+                        return self.linger(stage.as_mut()).await;
                     }
                     given += usize::from(matches!(call, Call::Handle(_)));
                     given -= self.settle(given.saturating_sub(stage.held()));
@@ -117,6 +117,18 @@ impl Worker {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Wakes a stage that has finished for as long as it waits for something outside.
+    async fn linger(&mut self, stage: &mut dyn Stage) -> Result<(), Exit> {
+        while stage.lingers() {
+            let pause = stage.next_wake().map_or(FIRST_PAUSE, |time| self.clock.until(time));
+            tokio::time::sleep(pause).await;
+            if !matches!(self.perform(stage, &Call::Wake, 0).await?, Outcome::Done) {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Makes the stage, retrying what may work later. After a failure it first waits until everything sent has been

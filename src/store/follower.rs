@@ -2,7 +2,7 @@
 //!
 //! A follower is registered before anything is stored, and from then on the outbox keeps for it what it has not settled,
 //! within its spool. Every bar meant for it is settled once, under one [`Fate`], so that
-//! `bars stored for it = delivered + dropped + quarantined + outstanding` at any time. Cursor and counts are one record:
+//! `bars stored for it = delivered + dropped + quarantined + withheld + outstanding` at any time. Cursor and counts are one record:
 //!
 //! ```text
 //! cursor/<sink>/<spec>             JSON: the outstanding positions, and what became of the others
@@ -83,6 +83,8 @@ pub enum Fate {
     Dropped(GivenUp),
     /// It will never be taken, and is put aside.
     Quarantined,
+    /// It is an amendment, and those are not sent.
+    Withheld,
 }
 
 /// A stretch of positions that is done with.
@@ -121,6 +123,8 @@ pub struct FollowerCounts {
     pub delivered: u64,
     /// Put aside.
     pub quarantined: u64,
+    /// Amendments that are not sent.
+    pub withheld: u64,
     /// Given up, the spool's bytes being spent.
     pub spool_full: u64,
     /// Given up, the spool's time being over.
@@ -156,7 +160,7 @@ pub struct Follower {
 impl FollowerCounts {
     /// All bars that were meant for it.
     pub fn named(&self) -> u64 {
-        self.delivered + self.quarantined + self.dropped() + self.outstanding
+        self.delivered + self.quarantined + self.withheld + self.dropped() + self.outstanding
     }
 
     /// All that were given up.
@@ -178,6 +182,7 @@ impl FollowerCounts {
         *match fate {
             Fate::Delivered => &mut self.delivered,
             Fate::Quarantined => &mut self.quarantined,
+            Fate::Withheld => &mut self.withheld,
             Fate::Dropped(GivenUp::SpoolFull) => &mut self.spool_full,
             Fate::Dropped(GivenUp::SpoolExpired) => &mut self.spool_expired,
             Fate::Dropped(GivenUp::Unreachable) => &mut self.unreachable,
@@ -198,6 +203,11 @@ impl FollowerRecord {
 impl Follower {
     fn lock(&self) -> MutexGuard<'_, FollowerRecord> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether both are the same sink's, for the same spec.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        self.record == other.record
     }
 
     /// What is outstanding.
@@ -285,16 +295,16 @@ impl Store {
         Ok(())
     }
 
-    /// Gives up what a follower has outstanding in `[from, to)`.
+    /// Settles what a follower has outstanding in `[from, to)`, all of it with one fate; gives how many bars that were.
     ///
     /// # Errors
     /// The port fails.
-    pub fn give_up(&self, follower: &Follower, from: u64, to: u64, why: GivenUp) -> Result<u64, StoreError> {
+    pub fn settle_all(&self, follower: &Follower, from: u64, to: u64, fate: Fate) -> Result<u64, StoreError> {
         let mut bars = 0;
         self.visit_named(from, to, &mut |spec, granularity, position| {
             let mut state = follower.lock();
             if follower.wants(spec, granularity) && state.cursor.contains(position) {
-                state.counts.count(Fate::Dropped(why), 1);
+                state.counts.count(fate, 1);
                 state.cursor.settle(position, position + 1);
                 bars += 1;
             }
@@ -325,7 +335,8 @@ impl Store {
         meta::scan(&*self.inner.kv, REFUSED, &mut |key, frame| {
             let refused = value::open(key, &frame).and_then(|payload| serde_json::from_slice(&payload).ok());
             let name = String::from_utf8_lossy(key);
-            let name = name.strip_prefix(REFUSED).and_then(|name| name.rsplit_once('/')).map(|(name, _)| name.to_owned());
+            let name =
+                name.strip_prefix(REFUSED).and_then(|name| name.rsplit_once('/')).map(|(name, _)| name.to_owned());
             found.extend(name.zip(refused));
         })?;
         Ok(found)

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::follower::{Follower, Following, GivenUp, WhenSpent};
+use super::follower::{Fate, Follower, Following, GivenUp, WhenSpent};
 use super::keys::{order, unorder};
 use super::outbox_bytes::{Entry, Named, superseded_key};
 use super::{Kind, Kv, Op, Store, StoreBatch, StoreError, bar_bytes, value};
@@ -360,11 +360,15 @@ impl Store {
         if question.follower.is_some_and(|follower| follower.following.spec != id) {
             return Ok(None);
         }
-        let mut commit =
-            Commit { stored_at: entry.stored_at, bars: BarBatch { position: first, ..BarBatch::new(id) }, ..Commit::default() };
+        let mut commit = Commit {
+            stored_at: entry.stored_at,
+            bars: BarBatch { position: first, ..BarBatch::new(id) },
+            ..Commit::default()
+        };
         for (position, bar) in (first..).zip(&entry.bars) {
             let known = store.spec.granularities.iter().position(|granularity| granularity.length == bar.window);
-            let wanted = |granularity: &usize| question.follower.is_none_or(|whose| whose.wants(id, *granularity as u8));
+            let wanted =
+                |granularity: &usize| question.follower.is_none_or(|whose| whose.wants(id, *granularity as u8));
             let Some(granularity) = known.filter(wanted) else { continue };
             let found = match self.bar(id, granularity as u8, bar.series, bar.start)? {
                 Some((head, _)) if head.revision > bar.revision => self.superseded(id, granularity, bar, later)?,
@@ -420,7 +424,7 @@ impl Store {
     pub fn trim_outbox(&self, now: TimeNs, keep: Keep) -> Result<(), StoreError> {
         while let Some((end, losers)) = self.inner.outbox.lock().oldest_to_go(now, keep) {
             for (follower, why) in losers {
-                let bars = self.give_up(&follower, 0, end, why)?;
+                let bars = self.settle_all(&follower, 0, end, Fate::Dropped(why))?;
                 // It is counted before it is gone.
                 self.save_follower(&follower, &[])?;
                 let sink = &follower.following.sink;
@@ -436,7 +440,10 @@ impl Store {
 
     /// Takes a follower in, and counts what is outstanding for it.
     pub(super) fn adopt(&self, follower: &Arc<Follower>) -> Result<(), StoreError> {
-        self.inner.outbox.lock().followers.push(follower.clone());
+        let mut state = self.inner.outbox.lock();
+        state.followers.retain(|other| !other.is_of(follower));
+        state.followers.push(follower.clone());
+        drop(state);
         self.count_outstanding(follower)
     }
 
@@ -445,6 +452,9 @@ impl Store {
         self.inner.outbox.lock().held_by(follower)
     }
 }
+
+/// Followers that lose something, and why.
+type Losers = Vec<(Arc<Follower>, GivenUp)>;
 
 impl State {
     fn kept(&self) -> Range<u64> {
@@ -474,14 +484,20 @@ impl State {
             let (Following { sink, spool, .. }, (used, since)) = (&follower.following, self.held_by(follower));
             let age = since.map_or(0, |since| now - since);
             if used > spool.bytes || age > spool.age {
-                return Err(StoreError::SpoolSpent { sink: sink.clone(), used, budget: spool.bytes, age, most: spool.age });
+                return Err(StoreError::SpoolSpent {
+                    sink: sink.clone(),
+                    used,
+                    budget: spool.bytes,
+                    age,
+                    most: spool.age,
+                });
             }
         }
         Ok(())
     }
 
     /// Whether the oldest partition is to go: where it ends, and which followers lose something by it, and why.
-    fn oldest_to_go(&self, now: TimeNs, keep: Keep) -> Option<(u64, Vec<(Arc<Follower>, GivenUp)>)> {
+    fn oldest_to_go(&self, now: TimeNs, keep: Keep) -> Option<(u64, Losers)> {
         let (next, bytes) = (self.parts.get(1)?, self.parts.iter().map(|part| part.bytes).sum::<u64>());
         // What comes after a partition was begun is younger than that.
         let is_older = |than: DurationNs| next.began < now.saturating_sub(than);

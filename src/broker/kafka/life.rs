@@ -287,6 +287,6 @@ impl Life {
 fn is_reached(client: &Client) -> bool {
     let reached = client.client().fetch_metadata(None, CALL).is_ok_and(|metadata| !metadata.brokers().is_empty());
     // Log lines and errors come only while callbacks are served.
-    client.poll(Duration::ZERO);
+    client.poll(SLICE * 4);
     reached
 }
