@@ -39,7 +39,7 @@ pub struct Seams {
     pub kv: Arc<dyn Kv>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// Where bars are sent to.
+    /// The way to brokers.
     pub brokers: Arc<dyn Brokers>,
     /// Who breaks things.
     pub chaos: Option<Arc<dyn Chaos>>,
@@ -76,8 +76,17 @@ impl App {
             Some(path) => Arc::new(Fjall::open(path, plan.cache_bytes)?),
             None => Arc::new(Memory::new()),
         };
-        let (clock, brokers) = (Arc::new(Steady::new(SystemClock)), Arc::new(Kafka));
-        Self::over(Seams { kv, clock, brokers, chaos: None, sources: Vec::new() }, plan, specs)
+        Self::over(
+            Seams {
+                kv,
+                clock: Arc::new(Steady::new(SystemClock)),
+                brokers: Arc::new(Kafka),
+                chaos: None,
+                sources: Vec::new(),
+            },
+            plan,
+            specs,
+        )
     }
 
     /// As [`App::assemble`], with the outside world given.

@@ -55,9 +55,9 @@ pub struct Context {
     pub recovered_to: u64,
     /// Whether what the last process accepted is accounted for.
     pub recovery: Arc<Recovery>,
-    /// Who makes the producers of records.
+    /// The way to brokers.
     pub brokers: Arc<dyn Brokers>,
-    /// Where bars are sent.
+    /// What can be seen of the sinks.
     pub sinks: Arc<Sinks>,
     /// Who breaks things, in simulations.
     pub chaos: Option<Arc<dyn Chaos>>,

@@ -34,6 +34,6 @@ pub use meter::{InstanceState, Meter};
 pub use outlet::SourceOutlet;
 pub use producers::{Admission, Producers};
 pub use recovery::{Found, Recovery};
-pub use sinks::{Link, Sink, Sinks};
+pub use sinks::{Latencies, Link, Sink, Sinks};
 pub use source::{Source, SourceContext};
 pub use stage::{Output, Severity, Stage, StageError, StageFactory, Start};

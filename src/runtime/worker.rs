@@ -119,12 +119,13 @@ impl Worker {
         }
     }
 
-    /// Wakes a stage that has finished for as long as it waits for something outside.
+    /// Wakes a stage whose input has ended, until nothing of it is under way.
     async fn linger(&mut self, stage: &mut dyn Stage) -> Result<(), Exit> {
         while stage.lingers() {
-            let pause = stage.next_wake().map_or(FIRST_PAUSE, |time| self.clock.until(time));
+            let pause = stage.next_wake().map_or(Duration::ZERO, |time| self.clock.until(time));
             tokio::time::sleep(pause).await;
-            if !matches!(self.perform(stage, &Call::Wake, 0).await?, Outcome::Done) {
+            if let Outcome::Panicked(message) = self.perform(stage, &Call::Wake, 0).await? {
+                self.note(&format!("panicked: {message}"));
                 return Ok(());
             }
         }

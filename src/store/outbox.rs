@@ -447,6 +447,16 @@ impl Store {
         self.count_outstanding(follower)
     }
 
+    /// Where a follower has settled everything there is, bars still counted as outstanding were in entries that are damaged
+    /// or gone: they are counted as unreadable.
+    pub fn account_for_lost(&self, follower: &Follower) {
+        let state = self.inner.outbox.lock();
+        let bars = follower.account_for_lost(state.end);
+        if bars > 0 {
+            tracing::error!(sink = follower.following.sink, bars, "bars of damaged outbox entries are given up");
+        }
+    }
+
     /// The bytes of the outbox that a follower holds, and when the oldest of them was begun.
     pub fn held_by(&self, follower: &Follower) -> (u64, Option<TimeNs>) {
         self.inner.outbox.lock().held_by(follower)

@@ -1,11 +1,12 @@
 //! The `config` of a `kafka_sink`, and what it comes to for one spec.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::broker::settings::{Connection, NewTopics, Producing, Security};
+use crate::broker::settings::{Compression, Connection, InFlight, NewTopics, Partitioner, Producing, Security};
 use crate::broker::{Settings, client_config};
 use crate::codec::bar::Encoding;
 use crate::model::DurationNs;
@@ -13,7 +14,7 @@ use crate::model::time::{HOUR, SECOND};
 use crate::spec::Spec;
 use crate::spec::units::{ByteSize, DurationText};
 use crate::store::{Spool, WhenSpent};
-use crate::topology::{Complaint, Facts, StageConfig};
+use crate::topology::{Facts, StageConfig};
 
 /// The stage's `config`.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,11 +24,19 @@ pub struct Config {
     pub brokers: Vec<String>,
     /// Encryption and authentication.
     pub security: Security,
-    /// Properties of librdkafka.
+    /// Properties of librdkafka, as they are.
     pub properties: BTreeMap<String, String>,
-    /// Compression, batches, partitioner.
-    pub produce: Producing,
-    /// What is made of missing topics; nothing where it is absent: their bars wait.
+    /// How batches are compressed.
+    pub compression: Compression,
+    /// How long a record waits for others to go with.
+    pub linger: DurationText,
+    /// The largest batch.
+    pub batch: ByteSize,
+    /// Which partition a key goes to.
+    pub partitioner: Partitioner,
+    /// The most that is under way.
+    pub in_flight: InFlight,
+    /// What is made of topics that are missing; they are waited for, where this is absent.
     pub create_topics: Option<NewTopics>,
     /// The specs whose bars are sent; all that have a topic, where none is named.
     pub specs: Vec<String>,
@@ -115,11 +124,16 @@ pub(super) const LANE_BYTES: usize = 8 << 20;
 
 impl Default for Config {
     fn default() -> Self {
+        let Producing { compression, linger, batch, partitioner, in_flight } = Producing::default();
         Self {
             brokers: Vec::new(),
             security: Security::default(),
             properties: BTreeMap::new(),
-            produce: Producing::default(),
+            compression,
+            linger,
+            batch,
+            partitioner,
+            in_flight,
             create_topics: None,
             specs: Vec::new(),
             topic: None,
@@ -145,31 +159,34 @@ impl Default for SpoolConfig {
 
 impl StageConfig for Config {
     fn facts(&self) -> Facts {
-        // What is encoded here is copied once more on its way out.
-        let memory = 4 * LANE_BYTES as u64 + self.produce.in_flight.bytes.0;
+        // Per spec what is encoded here, and once what the producer has taken over.
+        let memory = 4 * LANE_BYTES as u64 + self.in_flight.bytes.0;
         Facts { disk: self.spool.bytes.0, memory, ..Facts::default() }
     }
 
-    fn check(&self) -> Vec<Complaint> {
-        let connection = self.connection();
-        let transactional = self.exactly_once.then_some("checked");
-        let config = client_config::producer(&connection, &self.produce, transactional);
-        let mut problems = client_config::check(&connection, config);
+    fn check(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let settings = self.settings(Vec::new());
+        let id = self.exactly_once.then_some("barline");
+        let config = client_config::producer(&settings.connection, &settings.producing, id);
+        let complaints = client_config::check(&settings.connection, config).into_iter();
+        problems.extend(complaints.map(|(key, message)| match key {
+            Cow::Borrowed(key) => (key, message),
+            // The only keys that are not known beforehand are the names of properties.
+            Cow::Owned(_) => ("properties", message),
+        }));
         if self.spool.bytes.0 < 1 << 20 {
-            problems.push(("spool.bytes".into(), "less than 1 MiB\n1MiB or more".to_owned()));
+            problems.push(("spool.bytes", "less than 1 MiB\n1MiB or more".to_owned()));
         }
         if self.spool.age.0 < 10 * SECOND {
-            problems.push(("spool.age".into(), "less than 10 s\n10s or longer".to_owned()));
+            problems.push(("spool.age", "less than 10 s\n10s or longer".to_owned()));
         }
         if self.backlog_rate == 0 {
-            problems.push(("backlog_rate".into(), "0 bars per second\n1 or more".to_owned()));
+            problems.push(("backlog_rate", "0 bars per second\n1 or more".to_owned()));
         }
         if self.exactly_once && self.order == Order::FreshFirst {
             let message = "fresh_first with exactly_once\na transaction carries one position per spec; use in_order";
-            problems.push(("order".into(), message.to_owned()));
-        }
-        if self.create_topics.as_ref().is_some_and(|topics| topics.partitions == 0) {
-            problems.push(("create_topics.partitions".into(), "no partition\n1 or more".to_owned()));
+            problems.push(("order", message.to_owned()));
         }
         problems
     }
@@ -179,7 +196,7 @@ impl StageConfig for Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Policy {
     /// By granularity: the topic, where bars of it are sent.
-    pub topics: Vec<Option<Arc<str>>>,
+    pub topics: Vec<Option<String>>,
     pub encoding: Encoding,
     pub on_failure: OnFailure,
     pub amendments: Amendments,
@@ -187,15 +204,18 @@ pub(super) struct Policy {
 }
 
 impl Config {
-    fn connection(&self) -> Connection {
-        let Self { brokers, security, properties, .. } = self;
-        Connection { brokers: brokers.clone(), security: security.clone(), properties: properties.clone() }
-    }
-
-    /// What a producer for these topics has to know.
-    pub(super) fn settings(&self, topics: Vec<Arc<str>>) -> Settings {
-        let (producing, new_topics) = (self.produce.clone(), self.create_topics.clone());
-        Settings { connection: self.connection(), producing, topics, new_topics }
+    /// How brokers are reached, and what is sent to them: records of `topics`.
+    pub fn settings(&self, topics: Vec<Arc<str>>) -> Settings {
+        let (brokers, security) = (self.brokers.clone(), self.security.clone());
+        let connection = Connection { brokers, security, properties: self.properties.clone() };
+        let producing = Producing {
+            compression: self.compression,
+            linger: self.linger,
+            batch: self.batch,
+            partitioner: self.partitioner,
+            in_flight: self.in_flight.clone(),
+        };
+        Settings { connection, producing, topics, new_topics: self.create_topics.clone() }
     }
 
     /// What it comes to for `spec`; `None` where its bars are not sent.
@@ -230,13 +250,13 @@ impl Config {
         Ok(Some(policy).filter(|policy| policy.topics.iter().any(Option::is_some)))
     }
 
-    fn topics(&self, spec: &Spec, template: &str) -> Vec<Option<Arc<str>>> {
+    fn topics(&self, spec: &Spec, template: &str) -> Vec<Option<String>> {
         let wanted = |at: usize, name: &String| match self.granularities.is_empty() {
             true => at == 0,
             false => self.granularities.contains(name),
         };
         let topic = |(at, granularity): (usize, &crate::spec::Granularity)| {
-            let topic = || template.replace("{spec}", &spec.name).replace("{granularity}", &granularity.name).into();
+            let topic = || template.replace("{spec}", &spec.name).replace("{granularity}", &granularity.name);
             wanted(at, &granularity.name).then(topic)
         };
         spec.granularities.iter().enumerate().map(topic).collect()

@@ -1,312 +1,295 @@
-//! The bars of one spec on their way to the broker: a lane, or several where fresh bars overtake a backlog.
+//! The bars of one spec on their way to the broker: read from the outbox, made into records, settled.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::config::{LANE_BYTES, OnFailure};
-use super::lane::Lane;
-use super::maker::Maker;
+use super::config::{Amendments, LANE_BYTES, OnFailure, Policy};
+use super::lane::{Lane, Outbound};
+use super::record::Maker;
 use crate::broker::{Producer, Refusal};
-use crate::model::TimeNs;
-use crate::model::time::SECOND;
-use crate::runtime::sinks::{Seen, took};
-use crate::runtime::{Context, StageError};
-use crate::store::{Commit, Fate, Follower, GivenUp, OutboxError, Refused};
+use crate::model::time::{MILLISECOND, SECOND};
+use crate::model::{BarHead, TimeNs};
+use crate::runtime::Context;
+use crate::store::{Commit, Fate, Follower, GivenUp, OutboxError, Refused, StoreError};
 
-/// Bars read from the outbox at once.
-const STRETCH: usize = 512;
-/// The most bars in one lane.
-const LANE_BARS: usize = 20_000;
-/// How long a topic that was refused is left alone.
-const TOPIC_PAUSE: TimeNs = SECOND;
+/// Bars read at once.
+const STRETCH: usize = 2048;
+/// The most bars in a lane.
+const LANE_BARS: usize = 16_384;
+/// More outstanding ranges than this are not made by letting new bars pass.
+const RANGES: usize = 48;
+/// The pause before what failed is handed over again.
+const RETRY: TimeNs = 200 * MILLISECOND;
+/// The pause before a topic that was missing is tried again.
+const RETRY_TOPIC: TimeNs = 2 * SECOND;
 
-/// See the module's text.
+/// See the module.
 pub(super) struct Feed {
-    pub maker: Maker,
     pub follower: Arc<Follower>,
-    /// Ascending; the last one has no end.
-    runs: VecDeque<Run>,
-    serial: u64,
-    /// Bars that will never be taken, not noted in the store yet.
-    pub refused: Vec<Refused>,
-    /// Until when its topic is left alone.
-    pub topic_again: Option<TimeNs>,
-}
-
-/// One lane and the number it has in tokens.
-struct Run {
-    serial: u64,
-    lane: Lane,
-    /// Something in it failed and is to be handed over again.
+    pub policy: Policy,
+    maker: Maker,
+    /// New bars first; the others, if there are any, beside them.
+    pub lanes: [Lane; 2],
+    /// Everything waits until then.
+    pub paused_until: TimeNs,
+    /// What failed is to be handed over again, once nothing is under way.
     failed: bool,
+    /// Bars of the backlog that may go now.
+    allowance: f64,
+    counted_at: TimeNs,
+    /// Not made durable yet.
+    refused: Vec<Refused>,
+    /// Positions of bars that will never be taken, as long as they are not settled.
+    poison: BTreeSet<u64>,
 }
 
-/// What a bar under way is known by: its feed, its run, and its number there.
-#[derive(Clone, Copy)]
-pub(super) struct Token {
-    pub feed: usize,
-    serial: u64,
-    number: u64,
+/// What came of handing over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handed {
+    /// So many records.
+    Some(usize),
+    /// So many, and the producer takes no more now.
+    Full(usize),
 }
 
-const SERIALS: u64 = 1 << 12;
-const NUMBERS: u64 = 1 << 40;
-
-impl Token {
-    pub fn read(token: u64) -> Self {
-        let feed = (token / (SERIALS * NUMBERS)) as usize;
-        Self { feed, serial: token / NUMBERS % SERIALS, number: token % NUMBERS }
-    }
-
-    fn write(self) -> u64 {
-        (self.feed as u64 * SERIALS + self.serial) * NUMBERS + self.number
-    }
-}
-
-/// Why handing over came to an end.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Stopped {
-    /// Nothing waits, or may go now.
-    Empty,
-    /// The producer takes no more for now.
-    Full,
-}
+/// The lane of new bars, and that of the backlog beside it.
+const FRESH: usize = 0;
+const BACKLOG: usize = 1;
 
 impl Feed {
-    /// A feed that goes on where its follower's cursor is.
-    pub fn new(maker: Maker, follower: Arc<Follower>) -> Self {
-        let mut feed =
-            Self { maker, follower, runs: VecDeque::new(), serial: 0, refused: Vec::new(), topic_again: None };
-        feed.restart();
-        feed
-    }
-
-    /// Goes on where the cursor is, whatever was under way.
-    pub fn restart(&mut self) {
-        for run in &mut self.runs {
-            let settled = run.lane.restart(0, 0);
-            self.follower.settle(&settled);
-        }
-        self.runs.clear();
-        for (from, to) in self.follower.cursor().ranges().to_vec() {
-            self.begin(from, to);
+    pub fn new(follower: Arc<Follower>, policy: Policy, maker: Maker) -> Self {
+        let lowest = follower.cursor().lowest();
+        let lanes = [Lane::new(lowest, u64::MAX), Lane::new(lowest, lowest)];
+        Self {
+            follower,
+            policy,
+            maker,
+            lanes,
+            paused_until: 0,
+            failed: false,
+            allowance: 0.0,
+            counted_at: 0,
+            refused: Vec::new(),
+            poison: BTreeSet::new(),
         }
     }
 
-    fn begin(&mut self, from: u64, to: u64) {
-        self.runs.push_back(Run { serial: self.serial, lane: Lane::new(from, to), failed: false });
-        self.serial = (self.serial + 1) % SERIALS;
+    /// Begins anew at the cursor. With `split` everything that is stored by now becomes the backlog.
+    pub fn restart(&mut self, context: &Context, split: bool) {
+        self.settle();
+        let cursor = self.follower.cursor();
+        let (lowest, end) = (cursor.lowest(), context.store.outbox_end());
+        let from = if split && cursor.ranges().len() < RANGES { end.max(lowest) } else { lowest };
+        self.lanes[FRESH].restart(from, u64::MAX);
+        self.lanes[BACKLOG].restart(lowest, from);
+        self.failed = false;
     }
 
-    /// What lies before `end` becomes a backlog, and what comes from there on goes beside it.
-    pub fn split(&mut self, end: u64) {
-        // Few enough that each has a range in the cursor.
-        let is_room = self.runs.len() < 32;
-        let last = self.runs.back_mut().filter(|last| is_room && last.lane.next < end);
-        if let Some(last) = last {
-            last.lane.until = end;
-            self.begin(end, u64::MAX);
+    /// Reads what there is room for; whether there was anything.
+    pub fn fill(&mut self, context: &Context, now: TimeNs) -> Result<bool, StoreError> {
+        let mut found = false;
+        for at in [FRESH, BACKLOG] {
+            found |= self.fill_lane(at, context, now)?;
+        }
+        Ok(found)
+    }
+
+    fn fill_lane(&mut self, at: usize, context: &Context, now: TimeNs) -> Result<bool, StoreError> {
+        let lane = &mut self.lanes[at];
+        let end = context.store.outbox_end().min(lane.until);
+        if lane.next >= end || lane.len() >= LANE_BARS || lane.bytes() >= LANE_BYTES {
+            return Ok(false);
+        }
+        let (from, to) = self.follower.next_outstanding(lane.next);
+        lane.skip_to(from.min(end));
+        if from >= end {
+            return Ok(true);
+        }
+        let previous = self.policy.amendments == Amendments::Increment;
+        match context.store.outbox_for(&self.follower, (from, to.min(end)), STRETCH, previous) {
+            Ok(stretch) => {
+                stretch.commits.iter().for_each(|commit| self.take(at, commit, context, now));
+                self.lanes[at].pass(stretch.next, None);
+            }
+            // What is no longer kept was given up by whoever dropped it.
+            Err(OutboxError::Outside { oldest, .. }) => self.lanes[at].pass(oldest.min(end), None),
+            Err(OutboxError::Store(error)) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    /// Takes the bars of one commit, and those of it that cannot be read, in the order of their positions.
+    fn take(&mut self, at: usize, commit: &Commit, context: &Context, now: TimeNs) {
+        let mut lost = commit.lost.iter().copied().peekable();
+        let gone = Some(Fate::Dropped(GivenUp::Unreadable));
+        for (index, (head, position)) in commit.bars.heads.iter().zip(&commit.positions).enumerate() {
+            while let Some(lost) = lost.next_if(|lost| lost < position) {
+                self.pass_one(at, lost, gone);
+            }
+            let previous = commit.previous.get(index).and_then(Option::as_ref);
+            self.take_bar(at, (*position, head), commit, previous, context, now);
+        }
+        lost.for_each(|lost| self.pass_one(at, lost, gone));
+    }
+
+    fn take_bar(
+        &mut self,
+        at: usize,
+        (position, head): (u64, &BarHead),
+        commit: &Commit,
+        previous: Option<&(BarHead, Vec<u64>)>,
+        context: &Context,
+        now: TimeNs,
+    ) {
+        let is_amendment = head.revision > 0;
+        match self.policy.amendments {
+            Amendments::None if is_amendment => return self.pass_one(at, position, Some(Fate::Skipped)),
+            // What was added is not known: to send the whole would count it twice.
+            Amendments::Increment if is_amendment && previous.is_none() => {
+                return self.pass_one(at, position, Some(Fate::Dropped(GivenUp::Unreadable)));
+            }
+            _ if self.poison.contains(&position) => return self.pass_one(at, position, Some(Fate::Quarantined)),
+            _ => {}
+        }
+        let key = context.catalog.key(commit.bars.spec, head.series);
+        let Some(record) = self.maker.make(&self.policy, &key, head, commit.bars.state(head), previous) else {
+            return self.pass_one(at, position, Some(Fate::Skipped));
+        };
+        let window_end = self.maker.end(head);
+        let outbound = Outbound { record, series: head.series, window_end, stored_at: commit.stored_at, sent_at: now };
+        let lane = &mut self.lanes[at];
+        lane.pass(position, None);
+        lane.push(position + 1, outbound);
+    }
+
+    /// A bar that is not sent.
+    fn pass_one(&mut self, at: usize, position: u64, fate: Option<Fate>) {
+        self.lanes[at].pass(position, None);
+        self.lanes[at].pass(position + 1, fate);
+    }
+
+    /// Hands over up to `most` records; `token` makes the producer's token of lane and number.
+    pub fn hand_over(
+        &mut self,
+        producer: &mut dyn Producer,
+        most: usize,
+        token: impl Fn(usize, u64) -> u64,
+        now: TimeNs,
+        sent: &mut dyn FnMut(&Outbound),
+    ) -> Handed {
+        let mut handed = 0;
+        if self.failed || now < self.paused_until {
+            return Handed::Some(0);
+        }
+        for at in [FRESH, BACKLOG] {
+            while handed < most && (at == FRESH || self.allowance >= 1.0) {
+                let Some((number, bar)) = self.lanes[at].waiting() else { break };
+                match producer.send(token(at, number), &bar.record) {
+                    Ok(()) => {
+                        sent(bar);
+                        self.lanes[at].sent(now);
+                        handed += 1;
+                        self.allowance -= f64::from(u8::from(at == BACKLOG));
+                    }
+                    Err(Refusal::Full) => return Handed::Full(handed),
+                    Err(Refusal::Record(reason)) => self.refuse(at, number, &reason, now),
+                    Err(Refusal::Topic(reason)) => {
+                        self.topic_failed(&reason, now);
+                        return Handed::Some(handed);
+                    }
+                }
+            }
+        }
+        Handed::Some(handed)
+    }
+
+    /// A bar will never be taken: it is put aside, the rest goes on.
+    pub fn refuse(&mut self, lane: usize, number: u64, reason: &str, at: TimeNs) {
+        let Some((position, bar)) = self.lanes[lane].refused(number) else { return };
+        let key = String::from_utf8_lossy(&bar.record.key).into_owned();
+        let (topic, bytes) = (bar.record.topic.to_string(), bar.record.bytes());
+        tracing::error!(topic, key, position, bytes, "a bar is refused for good and put aside: {reason}");
+        if self.poison.insert(position) {
+            self.refused.push(Refused { position, topic, key, reason: reason.to_owned(), bytes, at });
         }
     }
 
-    /// Handed over, their end not told.
-    pub fn under_way(&self) -> usize {
-        self.runs.iter().map(|run| run.lane.under_way()).sum()
+    /// A record may be handed over again, after what came before it.
+    pub fn passing(&mut self, lane: usize, number: u64, now: TimeNs) {
+        self.lanes[lane].failed(number);
+        (self.failed, self.paused_until) = (true, self.paused_until.max(now + RETRY));
     }
 
-    /// Whether every bar stored before `end` is settled.
-    pub fn is_done(&self, end: u64) -> bool {
-        self.runs.iter().all(|run| run.lane.is_empty() && run.lane.next >= run.lane.until.min(end))
+    /// The topic is missing or may not be written to: everything waits.
+    pub fn topic_failed(&mut self, reason: &str, now: TimeNs) {
+        if now >= self.paused_until {
+            let spec = self.maker.spec_name();
+            tracing::error!(spec, "the topic takes nothing, its bars wait: {reason}");
+        }
+        self.paused_until = now + RETRY_TOPIC;
     }
 
-    /// The stretches that will be settled once the open transaction is committed.
-    pub fn promised(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.runs.iter().flat_map(|run| run.lane.promised())
+    /// Whether nothing is under way.
+    pub fn is_quiet(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.under_way() == 0)
     }
 
-    fn run(&mut self, token: Token) -> Option<&mut Run> {
-        self.runs.iter_mut().find(|run| run.serial == token.serial)
-    }
-
-    /// A bar is in its topic; `visible` where that is all.
-    pub fn delivered(&mut self, token: Token, visible: bool, now: TimeNs, seen: &mut Seen) {
-        let Some(bar) = self.run(token).and_then(|run| run.lane.delivered(token.number, visible)) else { return };
-        took(&mut seen.latencies.sent_to_acked, now - bar.sent_at);
-        took(&mut seen.latencies.window_to_acked, now - bar.window_end);
-    }
-
-    /// A bar is not in its topic, and goes again.
-    pub fn failed(&mut self, token: Token) {
-        if let Some(run) = self.run(token) {
-            run.failed = true;
-            run.lane.failed(token.number);
+    /// What failed goes again, in order, once nothing is under way.
+    pub fn retry(&mut self) {
+        if self.failed && self.is_quiet() {
+            self.lanes.iter_mut().for_each(Lane::retry);
+            self.failed = false;
         }
     }
 
-    /// The topic is left alone for a while.
-    pub fn topic_refused(&mut self, now: TimeNs) {
-        self.topic_again = Some(now + TOPIC_PAUSE);
-    }
-
-    /// A bar will never be taken.
-    pub fn quarantine(&mut self, token: Token, reason: &str, now: TimeNs) {
-        let Some((position, bar)) = self.run(token).and_then(|run| run.lane.refused(token.number)) else { return };
-        let (topic, key) = (bar.record.topic.to_string(), String::from_utf8_lossy(&bar.record.key).into_owned());
-        let (reason, bytes) = (reason.to_owned(), bar.record.bytes());
-        tracing::error!(topic, key, bytes, "bar put aside, its broker will never take it: {reason}");
-        self.refused.push(Refused { position, topic, key, reason, bytes, at: now });
-    }
-
-    /// All that was handed over is visible.
-    pub fn committed(&mut self) {
-        self.runs.iter_mut().for_each(|run| run.lane.committed());
-    }
-
-    /// Gives up what is stored and not handed over, where that is the policy for a broker that is out of reach.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub fn give_up(&mut self, context: &Context) -> Result<(), StageError> {
-        if self.maker.policy.on_failure != OnFailure::Drop {
+    /// Gives up what waits, under the policy that says so; what is handed over may still arrive.
+    pub fn give_up(&mut self, context: &Context) -> Result<(), StoreError> {
+        if self.policy.on_failure != OnFailure::Drop {
             return Ok(());
         }
-        let (end, fate) = (context.store.outbox_end(), Fate::Dropped(GivenUp::Unreachable));
-        for run in &mut self.runs {
-            run.lane.give_up(fate);
-            let to = run.lane.until.min(end);
-            if run.lane.next < to {
-                let settled = context.store.settle_all(&self.follower, run.lane.next, to, fate);
-                settled.map_err(crate::stages::try_later)?;
-                run.lane.skip_to(to);
+        let (why, end) = (GivenUp::Unreachable, context.store.outbox_end());
+        for lane in &mut self.lanes {
+            lane.give_up(Fate::Dropped(why));
+            let until = end.min(lane.until);
+            if lane.next < until {
+                context.store.give_up(&self.follower, lane.next, until, why)?;
+                lane.pass(until, None);
             }
         }
         Ok(())
     }
 
-    /// Settles what is done with, and readies what failed.
-    pub fn settle(&mut self, now: TimeNs) {
-        if self.topic_again.is_some_and(|again| again <= now) {
-            self.topic_again = None;
-        }
+    /// Tells the follower what is done with; whether there was anything.
+    pub fn settle(&mut self) -> bool {
         let mut settled = Vec::new();
-        for run in &mut self.runs {
-            if run.failed && run.lane.under_way() == 0 && self.topic_again.is_none() {
-                run.failed = false;
-                run.lane.retry();
-            }
-            run.lane.take_settled(&mut settled);
-        }
+        self.lanes.iter_mut().for_each(|lane| lane.take_settled(&mut settled));
         self.follower.settle(&settled);
-        self.runs.retain(|run| !run.lane.is_done());
+        if !self.poison.is_empty() {
+            let cursor = self.follower.cursor();
+            self.poison.retain(|position| cursor.contains(*position));
+        }
+        !settled.is_empty()
     }
 
-    /// Reads on, and hands over: the oldest first; with `fresh_first` the newest lane, and of older ones as many as
-    /// `backlog` allows. At most `room` bars.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub fn send(
-        &mut self,
-        context: &Context,
-        feed: usize,
-        producer: &mut dyn Producer,
-        pace: &mut Pace<'_>,
-    ) -> Result<Stopped, StageError> {
-        let last = self.runs.len().saturating_sub(1);
-        let order = if pace.fresh_first { [Some(last), (last > 0).then_some(0)] } else { [Some(0), None] };
-        for at in order.into_iter().flatten() {
-            let is_backlog = pace.fresh_first && at < last;
-            self.fill(at, context, pace)?;
-            if self.send_run(feed, at, is_backlog, producer, pace) == Stopped::Full {
-                return Ok(Stopped::Full);
-            }
+    /// Makes the cursor durable; where nothing is outstanding any more, what was counted as such was lost.
+    pub fn save(&mut self, context: &Context) -> Result<(), StoreError> {
+        if self.lanes.iter().all(Lane::is_empty) {
+            context.store.account_for_lost(&self.follower);
         }
-        Ok(Stopped::Empty)
-    }
-
-    /// Reads a lane's next bars from the outbox.
-    fn fill(&mut self, at: usize, context: &Context, pace: &mut Pace<'_>) -> Result<(), StageError> {
-        let Some(run) = self.runs.get_mut(at) else { return Ok(()) };
-        let (lane, end) = (&mut run.lane, context.store.outbox_end());
-        while lane.next < lane.until.min(end) && lane.bytes() < LANE_BYTES && lane.len() < LANE_BARS {
-            let range = (lane.next, lane.until.min(end));
-            match context.store.outbox_for(&self.follower, range, STRETCH, self.maker.wants_previous()) {
-                Ok(stretch) => {
-                    for commit in &stretch.commits {
-                        add(lane, &self.maker, context, commit, pace.seen);
-                    }
-                    lane.pass(stretch.next, None);
-                }
-                // What was dropped there is counted.
-                Err(OutboxError::Outside { oldest, .. }) if oldest > lane.next => lane.skip_to(oldest),
-                Err(OutboxError::Outside { .. }) => return Ok(()),
-                Err(OutboxError::Store(error)) => return Err(crate::stages::try_later(error)),
-            }
-        }
+        context.store.save_follower(&self.follower, &self.refused)?;
+        self.refused.clear();
         Ok(())
     }
 
-    fn send_run(
-        &mut self,
-        feed: usize,
-        at: usize,
-        is_backlog: bool,
-        producer: &mut dyn Producer,
-        pace: &mut Pace<'_>,
-    ) -> Stopped {
-        while self.topic_again.is_none() {
-            let Some(run) = self.runs.get_mut(at).filter(|run| !run.failed) else { break };
-            let Some((number, bar)) = run.lane.waiting() else { break };
-            if pace.room == 0 || is_backlog && pace.backlog == 0 {
-                break;
-            }
-            let token = Token { feed, serial: run.serial, number };
-            match producer.send(token.write(), &bar.record) {
-                Ok(()) => {
-                    bar.stored_at.iter().for_each(|at| took(&mut pace.seen.latencies.commit_to_sent, pace.now - at));
-                    run.lane.sent(pace.now);
-                    pace.room -= 1;
-                    pace.backlog -= u64::from(is_backlog);
-                }
-                Err(Refusal::Full) => return Stopped::Full,
-                Err(Refusal::Record(reason)) => self.quarantine(token, &reason, pace.now),
-                Err(Refusal::Topic(reason)) => {
-                    pace.seen.last_error = Some(reason);
-                    self.topic_refused(pace.now);
-                }
-            }
-        }
-        Stopped::Empty
+    /// Whether anything is waiting, under way or to be read.
+    pub fn is_idle(&self, end: u64) -> bool {
+        self.lanes.iter().all(|lane| lane.is_empty() && lane.next >= end.min(lane.until))
     }
-}
 
-/// How much may be handed over in one go, and what is seen of it.
-pub(super) struct Pace<'a> {
-    pub now: TimeNs,
-    pub fresh_first: bool,
-    /// Bars.
-    pub room: usize,
-    /// Bars of older lanes.
-    pub backlog: u64,
-    pub seen: &'a mut Seen,
-}
-
-/// Adds the bars of one commit to a lane, in order of their positions.
-fn add(lane: &mut Lane, maker: &Maker, context: &Context, commit: &Commit, seen: &mut Seen) {
-    let mut lost = commit.lost.iter().peekable();
-    let unreadable = Some(Fate::Dropped(GivenUp::Unreadable));
-    for (at, (head, position)) in commit.bars.heads.iter().zip(&commit.positions).enumerate() {
-        while let Some(lost) = lost.next_if(|lost| *lost < position) {
-            lane.pass(lost + 1, unreadable);
-        }
-        let previous = commit.previous.get(at).and_then(Option::as_ref);
-        match maker.make(&context.catalog, head, commit.bars.state(head), previous, commit.stored_at) {
-            Some(bar) => {
-                commit.stored_at.iter().for_each(|at| took(&mut seen.latencies.window_to_commit, at - bar.window_end));
-                lane.push(position + 1, bar);
-            }
-            None => lane.pass(position + 1, Some(Fate::Withheld)),
-        }
+    /// Lets so many bars of the backlog go as fit the time since the last call.
+    pub fn allow(&mut self, rate: u32, now: TimeNs) {
+        let passed = now.saturating_sub(std::mem::replace(&mut self.counted_at, now)).clamp(0, SECOND);
+        let rate = f64::from(rate);
+        self.allowance = (self.allowance + rate * passed as f64 / SECOND as f64).min(rate);
     }
-    lost.for_each(|lost| lane.pass(lost + 1, unreadable));
 }

@@ -1,33 +1,37 @@
-//! `kafka_sink`: follows the outbox and sends the bars in it to a broker.
+//! `kafka_sink`: reads the outbox, sends its bars to a broker, and moves its cursors on when they have arrived.
 //!
-//! Its input only tells it that there is something new: the bars themselves it reads from the store, in order, from its
-//! durable cursor on, which advances when the broker has acknowledged them. So it takes its input at once whatever the
-//! broker does, and slows nobody down until its spool is spent. Read [`config`] (what a topology says), `maker` (a bar
-//! becomes a record), `lane` and `feed` (bars on their way, per spec), then this file: the link, the pace, transactions.
+//! What it is sent only tells it that there is something to read: a sink whose broker is gone takes its input as fast as
+//! one whose broker is not, and everything else happens in bounded steps when it is woken. Read [`config`] (what a
+//! topology says), [`lane`] (bars in a row), [`record`] (what a bar becomes), [`feed`] (the bars of one spec) and then
+//! this (the producer, transactions, time).
 
-pub mod config;
+mod config;
 mod feed;
 mod lane;
-mod maker;
-mod position;
+mod record;
+mod transaction;
 
 use std::sync::Arc;
 
-use self::config::{Config, DROP_AFTER, Order};
-use self::feed::{Feed, Pace, Stopped, Token};
-use self::maker::Maker;
 use crate::broker::{Event, Failure, Producer};
 use crate::model::time::{MILLISECOND, SECOND};
-use crate::model::{Envelope, TimeNs};
-use crate::runtime::{Built, Context, Link, Output, Sink, Stage, StageError};
-use crate::spec::Spec;
+use crate::model::{DurationNs, Envelope, TimeNs};
+use crate::runtime::sinks::took;
+use crate::runtime::{Built, Context, Link, Output, Sink, Stage, StageError, StageFactory};
 use crate::store::Following;
 use crate::topology::{Flow, Kind, Plan, Role, StagePlan, parse_config};
+
+pub use config::{Amendments, Config, OnFailure, Order, StartAt};
+use config::{DROP_AFTER, Policy};
+use feed::{Feed, Handed};
+use lane::Outbound;
+use record::Maker;
+use transaction::Transaction;
 
 /// The kind's row in the topology's table.
 pub const KIND: Kind = Kind {
     name: "kafka_sink",
-    summary: "sends stored bars to Kafka, from a durable outbox",
+    summary: "sends stored bars to Kafka, through a durable outbox",
     role: Role::Worker,
     takes: Some(Flow::Bars),
     gives: None,
@@ -36,139 +40,120 @@ pub const KIND: Kind = Kind {
     parse: parse_config::<Config>,
 };
 
-/// How soon it looks again while bars are under way.
-const SOON: TimeNs = 5 * MILLISECOND;
-/// How soon it looks again while the broker is out of reach.
-const LATER: TimeNs = 100 * MILLISECOND;
-/// How soon it looks again when there is nothing to do.
+/// The pause while something is under way.
+const SOON: TimeNs = 4 * MILLISECOND;
+/// The pause while the broker is gone.
+const WHILE_DOWN: TimeNs = 50 * MILLISECOND;
+/// The pause while there is nothing to do.
 const IDLE: TimeNs = SECOND;
-/// How often cursors are saved.
+/// How often cursors are made durable.
 const SAVE_EVERY: TimeNs = 100 * MILLISECOND;
-/// The most bars, and the longest time, of a transaction.
-const TRANSACTION_BARS: usize = 10_000;
-const TRANSACTION_TIME: TimeNs = 100 * MILLISECOND;
-/// How long the last bars may take at the end of the process.
-const LAST_BARS: TimeNs = 5 * SECOND;
+/// Records handed over in one step.
+const STEP: usize = 4096;
 
 /// Makes the stage.
 pub fn build(context: &Context, plan: &Plan, stage: &StagePlan) -> Result<Built, StageError> {
     let config: Arc<Config> = super::config_of(stage)?;
-    let mut makers = Vec::new();
-    for spec in context.specs.iter() {
-        let policy = config.policy(spec).map_err(StageError::fatal)?;
-        makers.extend(policy.map(|policy| (spec.clone(), policy)));
-    }
-    if makers.is_empty() {
-        let name = &stage.name;
-        return Err(StageError::fatal(format!(
-            "stage {name:?} has no bars to send: give a spec an output.kafka.topic, or the stage a topic"
-        )));
-    }
     let mut followers = Vec::new();
-    for (spec, policy) in &makers {
+    for spec in context.specs.iter() {
+        let Some(policy) = config.policy(spec).map_err(StageError::fatal)? else { continue };
         let following = Following {
             sink: stage.name.clone(),
             spec: spec.id,
             granularities: policy.topics.iter().map(Option::is_some).collect(),
             spool: policy.spool,
-            from_earliest: config.start == config::StartAt::Earliest,
+            from_earliest: config.start == StartAt::Earliest,
         };
-        followers.push((spec.name.clone(), context.store.follow(following).map_err(super::store_failed)?));
+        // From here on nothing it has to see is dropped.
+        followers.push((context.store.follow(following).map_err(super::store_failed)?, policy));
     }
-    let mut topics: Vec<_> = makers.iter().flat_map(|(_, policy)| policy.topics.iter().flatten().cloned()).collect();
-    topics.sort_unstable();
-    topics.dedup();
-    let settings = config.settings(topics);
-    let id = config.exactly_once.then(|| position::id(context, plan, stage)).transpose()?;
-    let sink = Arc::new(Sink::new(stage.name.clone(), followers.clone()));
+    if followers.is_empty() {
+        let name = &stage.name;
+        let message = format!("sink {name:?} has nothing to send: no spec it may take has output.kafka.topic; set the sink's topic");
+        return Err(StageError::fatal(message));
+    }
+    let seen = followers.iter().map(|(follower, _)| {
+        (context.specs.get(follower.following.spec).name.clone(), follower.clone())
+    });
+    let sink = Arc::new(Sink::new(stage.name.clone(), seen.collect()));
     context.sinks.add(sink.clone());
-    let context = context.clone();
-    Ok(Built::Worker(Box::new(move || {
-        let (context, config, sink) = (context.clone(), config.clone(), sink.clone());
-        let (makers, followers, settings, id) = (makers.clone(), followers.clone(), settings.clone(), id.clone());
-        Box::new(move |start| {
-            let maker = |(spec, policy): &(Arc<Spec>, config::Policy)| Maker {
-                spec: spec.clone(),
-                policy: policy.clone(),
-                service: config.service_name.clone(),
-            };
-            let feeds = makers.iter().map(maker).zip(&followers);
-            let producer = context.brokers.producer(&settings, id.as_deref()).map_err(StageError::fatal)?;
-            Ok(Box::new(KafkaSink {
-                feeds: feeds.map(|(maker, (_, follower))| Feed::new(maker, follower.clone())).collect(),
-                context: context.clone(),
-                config: config.clone(),
-                sink: sink.clone(),
-                producer,
-                transaction: id.as_ref().map(|_| Transaction::default()),
-                link: Link::Connecting,
-                down_since: None,
-                // Backlog may go at once for what a second allows.
-                paid_until: start.now - SECOND,
-                saved: start.now,
-                told: None,
-                wake: start.now,
-                end: None,
-                over: false,
-            }))
-        })
-    })))
+    let parts = Parts { context: context.clone(), config, sink, followers, topology: plan.name.clone(), drain: plan.drain };
+    let parts = Arc::new(parts);
+    Ok(Built::Worker(Box::new(move || factory(parts.clone()))))
 }
 
-struct KafkaSink {
+/// What every life of the stage is made of.
+struct Parts {
     context: Context,
     config: Arc<Config>,
     sink: Arc<Sink>,
-    producer: Box<dyn Producer>,
-    feeds: Vec<Feed>,
-    /// Where everything is sent in transactions.
-    transaction: Option<Transaction>,
-    link: Link,
-    down_since: Option<TimeNs>,
-    /// Up to when the backlog has used what its rate allows.
-    paid_until: TimeNs,
-    saved: TimeNs,
-    /// The last error logged, and when.
-    told: Option<(String, TimeNs)>,
-    wake: TimeNs,
-    /// Until when the last bars may take.
-    end: Option<TimeNs>,
-    /// Nothing more will come of waiting.
-    over: bool,
+    followers: Vec<(Arc<crate::store::Follower>, Policy)>,
+    topology: String,
+    drain: DurationNs,
 }
 
-/// The open transaction.
-#[derive(Default)]
-struct Transaction {
-    /// Whether the broker has said from where to go on.
-    ready: bool,
-    /// When its first bar was handed over.
-    began: Option<TimeNs>,
-    bars: usize,
-    committing: bool,
+fn factory(parts: Arc<Parts>) -> StageFactory {
+    Box::new(move |start| {
+        let Parts { context, config, .. } = &*parts;
+        let feed = |(follower, policy): &(Arc<crate::store::Follower>, Policy)| {
+            let spec = context.specs.get(follower.following.spec).clone();
+            Feed::new(follower.clone(), policy.clone(), Maker::new(spec, &config.service_name, policy))
+        };
+        let mut topics: Vec<Arc<str>> =
+            parts.followers.iter().flat_map(|(_, policy)| policy.topics.iter().flatten().map(|topic| Arc::from(&**topic))).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        let id = format!("barline-{}-{}", parts.topology, parts.sink.name);
+        let id = config.exactly_once.then_some(id.as_str());
+        let producer = context.brokers.producer(&config.settings(topics), id);
+        Ok(Box::new(KafkaSink {
+            producer: producer.map_err(StageError::fatal)?,
+            feeds: parts.followers.iter().map(feed).collect(),
+            transaction: config.exactly_once.then(Transaction::default),
+            parts: parts.clone(),
+            link: Link::Connecting,
+            down_since: Some(start.now),
+            wake: start.now,
+            saved_at: start.now,
+            unsaved: false,
+            ends_by: None,
+            split: config.order == Order::FreshFirst,
+            turn: 0,
+        }))
+    })
+}
+
+struct KafkaSink {
+    parts: Arc<Parts>,
+    producer: Box<dyn Producer>,
+    feeds: Vec<Feed>,
+    /// With `exactly_once`.
+    transaction: Option<Transaction>,
+    link: Link,
+    /// Since when the broker has been out of reach.
+    down_since: Option<TimeNs>,
+    wake: TimeNs,
+    saved_at: TimeNs,
+    /// Whether a cursor has moved on since.
+    unsaved: bool,
+    /// Once the input has ended: until when what is under way is waited for.
+    ends_by: Option<TimeNs>,
+    /// With `fresh_first`: the link came back, and what is outstanding then becomes the backlog.
+    split: bool,
+    /// Which feed hands over first, so that none keeps the others from it.
+    turn: usize,
 }
 
 impl Stage for KafkaSink {
     fn handle(&mut self, _input: Envelope, now: TimeNs, _out: &mut Output) -> Result<(), StageError> {
-        // While the link is down, or bars are under way, it wakes soon enough anyway.
-        if self.link == Link::Up && self.wake > now + SOON {
-            self.wake = now;
+        if self.link == Link::Up {
+            self.wake = self.wake.min(now);
         }
         Ok(())
     }
 
     fn wake(&mut self, now: TimeNs, _out: &mut Output) -> Result<(), StageError> {
-        self.listen(now)?;
-        self.feeds.iter_mut().for_each(|feed| feed.settle(now));
-        if self.down_since.is_some_and(|since| now - since >= DROP_AFTER) {
-            self.feeds.iter_mut().try_for_each(|feed| feed.give_up(&self.context))?;
-        }
-        self.send(now)?;
-        self.commit(now);
-        self.save(now)?;
-        self.report(now);
-        self.plan_wake(now);
-        Ok(())
+        self.step(now)
     }
 
     fn next_wake(&self) -> Option<TimeNs> {
@@ -176,173 +161,187 @@ impl Stage for KafkaSink {
     }
 
     fn finish(&mut self, now: TimeNs, _out: &mut Output) -> Result<(), StageError> {
-        self.end = Some(now + LAST_BARS);
-        self.wake = now;
-        Ok(())
+        // The rest of the deadline is for those who end after this one.
+        self.ends_by = Some(now + self.parts.drain / 2);
+        self.step(now)
     }
 
     fn lingers(&self) -> bool {
-        !self.over
+        let (Some(ends_by), Link::Up) = (self.ends_by, &self.link) else { return false };
+        self.wake < ends_by && !self.is_idle()
     }
 }
 
 impl KafkaSink {
-    /// Hears what has become of what was handed over.
-    fn listen(&mut self, now: TimeNs) -> Result<(), StageError> {
+    fn step(&mut self, now: TimeNs) -> Result<(), StageError> {
+        self.poll(now)?;
+        self.split_backlog();
+        let is_out = self.down_since.is_some_and(|since| now - since > DROP_AFTER);
+        let rate = self.parts.config.backlog_rate;
+        for feed in &mut self.feeds {
+            if is_out {
+                feed.give_up(&self.parts.context).map_err(super::store_failed)?;
+            }
+            feed.retry();
+            feed.allow(rate, now);
+        }
+        let handed = if self.may_send() { self.hand_over(now)? } else { 0 };
+        self.commit_if_due(now);
+        self.poll(now)?;
+        self.feeds.iter_mut().for_each(|feed| self.unsaved |= feed.settle());
+        self.save_if_due(now)?;
+        self.tell();
+        self.wake = now + self.pause(handed);
+        Ok(())
+    }
+
+    /// Whether records may be handed over.
+    fn may_send(&self) -> bool {
+        self.link == Link::Up && !self.split && self.transaction.as_ref().is_none_or(Transaction::is_open)
+    }
+
+    /// Takes what the producer tells.
+    fn poll(&mut self, now: TimeNs) -> Result<(), StageError> {
         let mut events = Vec::new();
         self.producer.poll(&mut events);
-        let sink = self.sink.clone();
-        let mut seen = sink.seen();
-        let visible = self.transaction.is_none();
         for event in events {
             match event {
-                Event::Delivered(token) => {
-                    let token = Token::read(token);
-                    if let Some(feed) = self.feeds.get_mut(token.feed) {
-                        feed.delivered(token, visible, now, &mut seen);
-                    }
-                }
-                Event::Failed(token, failure) => seen.last_error = Some(self.failed(Token::read(token), failure, now)),
                 Event::Ready { position } => self.ready(position)?,
-                Event::Down(reason) => {
-                    self.down_since.get_or_insert(now);
-                    self.link = Link::Down(reason);
-                }
-                Event::Committed => {
-                    self.feeds.iter_mut().for_each(Feed::committed);
-                    self.transaction = Some(Transaction { ready: true, ..Transaction::default() });
-                }
-                Event::Aborted(reason) => {
-                    seen.last_error = Some(format!("transaction aborted: {reason}"));
-                    self.feeds.iter_mut().for_each(Feed::restart);
-                    self.transaction = Some(Transaction::default());
-                }
+                Event::Down(reason) => self.down(reason, now),
+                Event::Delivered(token) => self.delivered(token, now),
+                Event::Failed(token, failure) => self.failed(token, &failure, now),
+                Event::Committed => self.committed(),
+                Event::Aborted(reason) => self.aborted(&reason),
             }
         }
         Ok(())
     }
 
-    fn failed(&mut self, token: Token, failure: Failure, now: TimeNs) -> String {
-        let (Failure::Record(reason) | Failure::Topic(reason) | Failure::Passing(reason)) = &failure;
-        if let Some(feed) = self.feeds.get_mut(token.feed) {
-            match &failure {
-                Failure::Record(reason) => feed.quarantine(token, reason, now),
-                Failure::Topic(_) => {
-                    feed.failed(token);
-                    feed.topic_refused(now);
-                }
-                Failure::Passing(_) => feed.failed(token),
-            }
-        }
-        reason.clone()
-    }
-
-    /// The broker can be reached. Where it holds a position, what is settled there is settled.
     fn ready(&mut self, position: Option<String>) -> Result<(), StageError> {
-        if let Some(transaction) = self.transaction.as_mut().filter(|transaction| !transaction.ready) {
-            transaction.ready = true;
-            for feed in &mut self.feeds {
-                position::adopt(&self.context, feed, position.as_deref())?;
-            }
-        }
-        if self.config.order == Order::FreshFirst {
-            let end = self.context.store.outbox_end();
-            self.feeds.iter_mut().for_each(|feed| feed.split(end));
-        }
-        if let Link::Down(_) = self.link {
-            tracing::info!(sink = self.sink.name, "the broker can be reached again");
-        }
+        let was_gone = self.link != Link::Up;
         (self.link, self.down_since) = (Link::Up, None);
+        self.split |= was_gone && self.parts.config.order == Order::FreshFirst;
+        if self.transaction.is_some() {
+            self.begin(position)?;
+        }
         Ok(())
     }
 
-    /// Hands over what may go.
-    fn send(&mut self, now: TimeNs) -> Result<(), StageError> {
-        let room = match &self.transaction {
-            Some(open) if open.ready && !open.committing => TRANSACTION_BARS.saturating_sub(open.bars),
-            Some(_) => 0,
-            None => usize::MAX,
-        };
-        if self.link != Link::Up || room == 0 {
-            return Ok(());
+    fn down(&mut self, reason: String, now: TimeNs) {
+        tracing::warn!(sink = self.parts.sink.name, "the broker is out of reach, bars wait in the outbox: {reason}");
+        self.down_since = self.down_since.or(Some(now));
+        self.parts.sink.seen().last_error = Some(reason.clone());
+        self.link = Link::Down(reason);
+    }
+
+    /// What is outstanding becomes the backlog, once nothing is under way.
+    fn split_backlog(&mut self) {
+        if self.split && self.link == Link::Up && self.feeds.iter().all(Feed::is_quiet) {
+            self.split = false;
+            self.feeds.iter_mut().for_each(|feed| feed.restart(&self.parts.context, true));
         }
-        let rate = i64::from(self.config.backlog_rate);
-        self.paid_until = self.paid_until.max(now - SECOND);
-        let backlog = ((now - self.paid_until).saturating_mul(rate) / SECOND).max(0) as u64;
-        let sink = self.sink.clone();
-        let mut seen = sink.seen();
-        let fresh_first = self.config.order == Order::FreshFirst;
-        let mut pace = Pace { now, fresh_first, room, backlog, seen: &mut seen };
-        for (at, feed) in self.feeds.iter_mut().enumerate() {
-            if feed.send(&self.context, at, &mut *self.producer, &mut pace)? == Stopped::Full {
-                break;
+    }
+
+    fn delivered(&mut self, token: u64, now: TimeNs) {
+        let (feed, lane, number) = split_token(token);
+        let visible = self.transaction.is_none();
+        let Some(lane) = self.feeds.get_mut(feed).and_then(|feed| feed.lanes.get_mut(lane)) else { return };
+        if let Some(bar) = lane.delivered(number, visible) {
+            let mut seen = self.parts.sink.seen();
+            took(&mut seen.latencies.sent_to_acked, now - bar.sent_at);
+            took(&mut seen.latencies.window_to_acked, now - bar.window_end);
+        }
+    }
+
+    fn failed(&mut self, token: u64, failure: &Failure, now: TimeNs) {
+        let (feed, lane, number) = split_token(token);
+        let Some(feed) = self.feeds.get_mut(feed) else { return };
+        let (Failure::Record(reason) | Failure::Topic(reason) | Failure::Passing(reason)) = failure;
+        match failure {
+            Failure::Record(reason) => feed.refuse(lane, number, reason, now),
+            Failure::Topic(reason) => {
+                feed.topic_failed(reason, now);
+                feed.passing(lane, number, now);
+            }
+            Failure::Passing(_) => feed.passing(lane, number, now),
+        }
+        self.parts.sink.seen().last_error = Some(reason.clone());
+    }
+
+    /// Reads and hands over what a step may.
+    fn hand_over(&mut self, now: TimeNs) -> Result<usize, StageError> {
+        let (mut handed, mut progress) = (0, true);
+        let feeds = self.feeds.len();
+        self.turn = (self.turn + 1) % feeds.max(1);
+        while progress && handed < STEP {
+            progress = false;
+            for at in (0..feeds).map(|at| (at + self.turn) % feeds) {
+                let feed = &mut self.feeds[at];
+                progress |= feed.fill(&self.parts.context, now).map_err(super::store_failed)?;
+                let most = (STEP - handed).min(self.transaction.as_ref().map_or(STEP, Transaction::room));
+                let mut seen = self.parts.sink.seen();
+                let sent = &mut |bar: &Outbound| {
+                    let Some(stored_at) = bar.stored_at else { return };
+                    took(&mut seen.latencies.window_to_commit, stored_at - bar.window_end);
+                    took(&mut seen.latencies.commit_to_sent, now - stored_at);
+                };
+                let token = |lane, number| token(at, lane, number);
+                let outcome = feed.hand_over(&mut *self.producer, most, token, now, sent);
+                let (Handed::Some(bars) | Handed::Full(bars)) = outcome;
+                handed += bars;
+                progress |= bars > 0;
+                self.transaction.iter_mut().for_each(|transaction| transaction.add(bars, now));
+                if matches!(outcome, Handed::Full(_)) {
+                    return Ok(handed);
+                }
             }
         }
-        let (used, sent) = (backlog - pace.backlog, room - pace.room);
-        self.paid_until += used as TimeNs * SECOND / rate;
-        if let Some(open) = self.transaction.as_mut().filter(|_| sent > 0) {
-            open.began.get_or_insert(now);
-            open.bars += sent;
-        }
-        Ok(())
+        Ok(handed)
     }
 
-    /// Ends the open transaction when it is large or old enough.
-    fn commit(&mut self, now: TimeNs) {
-        let Some(open) = &mut self.transaction else { return };
-        let Some(began) = open.began.filter(|_| !open.committing) else { return };
-        if open.bars >= TRANSACTION_BARS || now - began >= TRANSACTION_TIME || self.end.is_some() {
-            open.committing = true;
-            self.producer.commit(&position::write(&self.feeds));
-        }
-    }
-
-    /// Saves cursors and counts now and then, and at the end.
-    fn save(&mut self, now: TimeNs) -> Result<(), StageError> {
-        let refused = self.feeds.iter().any(|feed| !feed.refused.is_empty());
-        if now - self.saved < SAVE_EVERY && !refused && self.end.is_none() {
+    fn save_if_due(&mut self, now: TimeNs) -> Result<(), StageError> {
+        if now < self.saved_at + SAVE_EVERY && self.ends_by.is_none() {
             return Ok(());
         }
+        (self.saved_at, self.unsaved) = (now, false);
         for feed in &mut self.feeds {
-            let saved = self.context.store.save_follower(&feed.follower, &feed.refused);
-            saved.map_err(super::store_failed)?;
-            feed.refused.clear();
+            feed.save(&self.parts.context).map_err(super::store_failed)?;
         }
-        self.saved = now;
         Ok(())
     }
 
-    /// Shows how things stand, and tells what is wrong: when that changes, and every half minute.
-    fn report(&mut self, now: TimeNs) {
-        let mut seen = self.sink.seen();
+    /// Lets others see how it is.
+    fn tell(&self) {
+        let mut seen = self.parts.sink.seen();
         seen.in_flight = self.producer.in_flight();
-        seen.link = self.link.clone();
-        let wrong = match &self.link {
-            Link::Down(reason) => Some(reason),
-            _ if self.feeds.iter().any(|feed| feed.topic_again.is_some()) => seen.last_error.as_ref(),
-            _ => None,
-        };
-        let Some(wrong) = wrong else { return self.told = None };
-        if self.told.as_ref().is_none_or(|(told, at)| told != wrong || now - at >= 30 * SECOND) {
-            tracing::error!(sink = self.sink.name, "bars wait: {wrong}");
-            self.told = Some((wrong.clone(), now));
+        if seen.link != self.link {
+            seen.link = self.link.clone();
         }
     }
 
-    fn plan_wake(&mut self, now: TimeNs) {
-        let end = self.context.store.outbox_end();
-        let is_waiting = |feed: &Feed| feed.under_way() == 0 && (feed.is_done(end) || feed.topic_again.is_some());
-        let is_quiet =
-            self.feeds.iter().all(is_waiting) && self.transaction.as_ref().is_none_or(|open| open.began.is_none());
-        self.over = self.end.is_some_and(|end| is_quiet || self.link != Link::Up || now >= end);
-        let pause = match (&self.link, is_quiet) {
-            (Link::Up, false) => SOON,
-            (Link::Up, true) if self.feeds.iter().all(|feed| feed.is_done(end)) && now - self.saved < SAVE_EVERY => {
-                SAVE_EVERY
-            }
-            (Link::Up, true) if self.feeds.iter().all(|feed| feed.is_done(end)) => IDLE,
-            _ => LATER,
-        };
-        self.wake = now + pause;
+    /// Whether everything there is has been settled.
+    fn is_idle(&self) -> bool {
+        let end = self.parts.context.store.outbox_end();
+        self.feeds.iter().all(|feed| feed.is_idle(end)) && self.transaction.as_ref().is_none_or(Transaction::is_empty)
     }
+
+    fn pause(&self, handed: usize) -> DurationNs {
+        match self.link {
+            _ if handed >= STEP => 0,
+            Link::Up if self.is_idle() && self.unsaved => SAVE_EVERY,
+            Link::Up if self.is_idle() => IDLE,
+            Link::Up => SOON,
+            Link::Connecting | Link::Down(_) => WHILE_DOWN,
+        }
+    }
+}
+
+/// The producer's token of a bar: feed, lane, number.
+fn token(feed: usize, lane: usize, number: u64) -> u64 {
+    (feed as u64) << 48 | (lane as u64) << 47 | number & ((1 << 47) - 1)
+}
+
+/// The inverse of [`token`].
+fn split_token(token: u64) -> (usize, usize, u64) {
+    ((token >> 48) as usize, (token >> 47 & 1) as usize, token & ((1 << 47) - 1))
 }
