@@ -36,11 +36,6 @@ pub trait Stage: Send + 'static {
     fn finish(&mut self, _now: TimeNs, _out: &mut Output) -> Result<(), StageError> {
         Ok(())
     }
-
-    /// After [`Stage::finish`]: whether something outside still has to happen. Until it has, the stage is woken as before.
-    fn lingers(&self) -> bool {
-        false
-    }
 }
 
 /// Makes a stage instance, at launch and again after each failure.

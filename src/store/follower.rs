@@ -205,11 +205,6 @@ impl Follower {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether both are the same sink's, for the same spec.
-    pub(super) fn is_of(&self, other: &Self) -> bool {
-        self.record == other.record
-    }
-
     /// What is outstanding.
     pub fn cursor(&self) -> Cursor {
         self.lock().cursor.clone()
@@ -309,7 +304,7 @@ impl Store {
         Ok(())
     }
 
-    /// Settles what a follower has outstanding in `[from, to)`, all of it with one fate; gives how many bars that were.
+    /// Gives up what a follower has outstanding in `[from, to)`.
     ///
     /// # Errors
     /// The port fails.

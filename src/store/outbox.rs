@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::follower::{Fate, Follower, Following, GivenUp, WhenSpent};
+use super::follower::{Follower, Following, GivenUp, WhenSpent};
 use super::keys::{order, unorder};
 use super::outbox_bytes::{Entry, Named, superseded_key};
 use super::{Kind, Kv, Op, Store, StoreBatch, StoreError, bar_bytes, value};
@@ -424,7 +424,7 @@ impl Store {
     pub fn trim_outbox(&self, now: TimeNs, keep: Keep) -> Result<(), StoreError> {
         while let Some((end, losers)) = self.inner.outbox.lock().oldest_to_go(now, keep) {
             for (follower, why) in losers {
-                let bars = self.settle_all(&follower, 0, end, Fate::Dropped(why))?;
+                let bars = self.give_up(&follower, 0, end, why)?;
                 // It is counted before it is gone.
                 self.save_follower(&follower, &[])?;
                 let sink = &follower.following.sink;
@@ -440,10 +440,7 @@ impl Store {
 
     /// Takes a follower in, and counts what is outstanding for it.
     pub(super) fn adopt(&self, follower: &Arc<Follower>) -> Result<(), StoreError> {
-        let mut state = self.inner.outbox.lock();
-        state.followers.retain(|other| !other.is_of(follower));
-        state.followers.push(follower.clone());
-        drop(state);
+        self.inner.outbox.lock().followers.push(follower.clone());
         self.count_outstanding(follower)
     }
 
@@ -462,9 +459,6 @@ impl Store {
         self.inner.outbox.lock().held_by(follower)
     }
 }
-
-/// Followers that lose something, and why.
-type Losers = Vec<(Arc<Follower>, GivenUp)>;
 
 impl State {
     fn kept(&self) -> Range<u64> {
@@ -507,7 +501,7 @@ impl State {
     }
 
     /// Whether the oldest partition is to go: where it ends, and which followers lose something by it, and why.
-    fn oldest_to_go(&self, now: TimeNs, keep: Keep) -> Option<(u64, Losers)> {
+    fn oldest_to_go(&self, now: TimeNs, keep: Keep) -> Option<(u64, Vec<(Arc<Follower>, GivenUp)>)> {
         let (next, bytes) = (self.parts.get(1)?, self.parts.iter().map(|part| part.bytes).sum::<u64>());
         // What comes after a partition was begun is younger than that.
         let is_older = |than: DurationNs| next.began < now.saturating_sub(than);

@@ -28,7 +28,7 @@ pub struct SinkRow {
 }
 
 /// How far a sink has come with the bars of one spec, in bars since it began. All that were stored for it are
-/// `delivered + quarantined + withheld + dropped + outstanding`.
+/// `delivered + quarantined + skipped + dropped + outstanding`.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
 pub struct FollowerRow {
     /// The spec.
@@ -38,7 +38,7 @@ pub struct FollowerRow {
     /// Never to be taken, and put aside.
     pub quarantined: u64,
     /// Amendments that are not sent.
-    pub withheld: u64,
+    pub skipped: u64,
     /// Given up, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Stored and not settled yet.
@@ -109,7 +109,7 @@ fn follower_row(context: &Context, spec: &str, follower: &Follower) -> FollowerR
         spec: spec.to_owned(),
         delivered: counts.delivered,
         quarantined: counts.quarantined,
-        withheld: counts.withheld,
+        skipped: counts.skipped,
         dropped: counts.dropped_by_reason().into_iter().filter(|(_, bars)| *bars > 0).collect(),
         outstanding: counts.outstanding,
         spooled_bytes,
