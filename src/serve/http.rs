@@ -15,7 +15,7 @@ use super::json::{BarJson, TickJson, dimensions};
 use super::params::Params;
 use super::read::{BarQuery, ReadError, TickQuery, bars, select, specs, state, ticks};
 use super::served::Served;
-use super::{convert, when};
+use super::{convert, sinks, when};
 use crate::codec::admit::quote;
 
 const INDEX: &str = "\
@@ -27,6 +27,7 @@ barline
 /api/v1/ticks      ?spec=NAME [&match=DIMENSION=VALUE]... [&exact] [&from=TIME] [&to=TIME] [&late] [&limit=1000]
 /api/v1/series     the specs; with ?spec=NAME [&match=DIMENSION=VALUE]... [&exact] [&limit=1000] the series of one
 /api/v1/ledger     [?spec=NAME] ticks received against ticks found in bars
+/api/v1/sinks      what each sink has delivered, what waits for it and since when, its link, how long bars took
 /api/v1/topology   stages, instances, mailboxes
 
 VALUE may be * for any. TIME is RFC 3339, nanoseconds since 1970, `now`, or a span before now as in -5m.
@@ -44,6 +45,7 @@ pub fn http(served: Arc<Served>) -> Router {
         .route("/api/v1/ticks", get(query_ticks))
         .route("/api/v1/series", get(series))
         .route("/api/v1/ledger", get(ledger))
+        .route("/api/v1/sinks", get(all_sinks))
         .route("/api/v1/topology", get(topology))
         .fallback(no_such_path)
         .method_not_allowed_fallback(only_get)
@@ -59,6 +61,10 @@ async fn health(State(served): State<Arc<Served>>) -> Response {
         "now_ns": now, "now": when::rfc3339(now),
     });
     Json(body).into_response()
+}
+
+async fn all_sinks(State(served): State<Arc<Served>>) -> Response {
+    Json(sinks::all(&served.context)).into_response()
 }
 
 async fn ready(State(served): State<Arc<Served>>) -> Response {

@@ -18,6 +18,7 @@ pub mod live;
 pub mod params;
 pub mod read;
 pub mod served;
+mod sinks;
 pub mod tikr;
 pub mod when;
 

@@ -167,7 +167,8 @@ impl Lane {
         for item in &mut self.items {
             let Some(bar) = &item.bar else { continue };
             let is_again = item.state == State::Failed
-                || behind.contains(&bar.series) && matches!(item.state, State::Acked | State::Done(Some(Fate::Delivered)));
+                || behind.contains(&bar.series)
+                    && matches!(item.state, State::Acked | State::Done(Some(Fate::Delivered)));
             if is_again {
                 behind.insert(bar.series);
                 item.state = State::Waiting;

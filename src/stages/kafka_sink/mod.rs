@@ -18,7 +18,7 @@ use crate::model::time::{MILLISECOND, SECOND};
 use crate::model::{DurationNs, Envelope, TimeNs};
 use crate::runtime::sinks::took;
 use crate::runtime::{Built, Context, Link, Output, Sink, Stage, StageError, StageFactory};
-use crate::store::Following;
+use crate::store::{Follower, Following};
 use crate::topology::{Flow, Kind, Plan, Role, StagePlan, parse_config};
 
 pub use config::{Amendments, Config, OnFailure, Order, StartAt};
@@ -69,15 +69,18 @@ pub fn build(context: &Context, plan: &Plan, stage: &StagePlan) -> Result<Built,
     }
     if followers.is_empty() {
         let name = &stage.name;
-        let message = format!("sink {name:?} has nothing to send: no spec it may take has output.kafka.topic; set the sink's topic");
+        let message = format!(
+            "sink {name:?} has nothing to send: no spec it may take has output.kafka.topic; set the sink's topic"
+        );
         return Err(StageError::fatal(message));
     }
-    let seen = followers.iter().map(|(follower, _)| {
-        (context.specs.get(follower.following.spec).name.clone(), follower.clone())
-    });
+    let seen = followers
+        .iter()
+        .map(|(follower, _)| (context.specs.get(follower.following.spec).name.clone(), follower.clone()));
     let sink = Arc::new(Sink::new(stage.name.clone(), seen.collect()));
     context.sinks.add(sink.clone());
-    let parts = Parts { context: context.clone(), config, sink, followers, topology: plan.name.clone(), drain: plan.drain };
+    let parts =
+        Parts { context: context.clone(), config, sink, followers, topology: plan.name.clone(), drain: plan.drain };
     let parts = Arc::new(parts);
     Ok(Built::Worker(Box::new(move || factory(parts.clone()))))
 }
@@ -87,7 +90,7 @@ struct Parts {
     context: Context,
     config: Arc<Config>,
     sink: Arc<Sink>,
-    followers: Vec<(Arc<crate::store::Follower>, Policy)>,
+    followers: Vec<(Arc<Follower>, Policy)>,
     topology: String,
     drain: DurationNs,
 }
@@ -95,12 +98,15 @@ struct Parts {
 fn factory(parts: Arc<Parts>) -> StageFactory {
     Box::new(move |start| {
         let Parts { context, config, .. } = &*parts;
-        let feed = |(follower, policy): &(Arc<crate::store::Follower>, Policy)| {
+        let feed = |(follower, policy): &(Arc<Follower>, Policy)| {
             let spec = context.specs.get(follower.following.spec).clone();
             Feed::new(follower.clone(), policy.clone(), Maker::new(spec, &config.service_name, policy))
         };
-        let mut topics: Vec<Arc<str>> =
-            parts.followers.iter().flat_map(|(_, policy)| policy.topics.iter().flatten().map(|topic| Arc::from(&**topic))).collect();
+        let mut topics: Vec<Arc<str>> = parts
+            .followers
+            .iter()
+            .flat_map(|(_, policy)| policy.topics.iter().flatten().map(|topic| Arc::from(&**topic)))
+            .collect();
         topics.sort_unstable();
         topics.dedup();
         let id = format!("barline-{}-{}", parts.topology, parts.sink.name);
@@ -221,7 +227,7 @@ impl KafkaSink {
         let was_gone = self.link != Link::Up;
         (self.link, self.down_since) = (Link::Up, None);
         self.split |= was_gone && self.parts.config.order == Order::FreshFirst;
-        if self.transaction.is_some() {
+        if self.transaction.as_ref().is_some_and(Transaction::is_unknown) {
             self.begin(position)?;
         }
         Ok(())
