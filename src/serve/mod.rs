@@ -18,7 +18,6 @@ pub mod live;
 pub mod params;
 pub mod read;
 pub mod served;
-mod sinks;
 pub mod tikr;
 pub mod when;
 

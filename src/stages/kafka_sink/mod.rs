@@ -95,6 +95,14 @@ struct Parts {
     drain: DurationNs,
 }
 
+impl Parts {
+    /// A name that no other producer of the cluster has, and this one has after every restart on this data directory.
+    fn transactional_id(&self) -> Result<String, StageError> {
+        let store = self.context.store.identity(self.context.clock.now()).map_err(super::store_failed)?;
+        Ok(format!("barline-{}-{}-{store:016x}", self.topology, self.sink.name))
+    }
+}
+
 fn factory(parts: Arc<Parts>) -> StageFactory {
     Box::new(move |start| {
         let Parts { context, config, .. } = &*parts;
@@ -109,9 +117,8 @@ fn factory(parts: Arc<Parts>) -> StageFactory {
             .collect();
         topics.sort_unstable();
         topics.dedup();
-        let id = format!("barline-{}-{}", parts.topology, parts.sink.name);
-        let id = config.exactly_once.then_some(id.as_str());
-        let producer = context.brokers.producer(&config.settings(topics), id);
+        let id = config.exactly_once.then(|| parts.transactional_id()).transpose()?;
+        let producer = context.brokers.producer(&config.settings(topics), id.as_deref());
         Ok(Box::new(KafkaSink {
             producer: producer.map_err(StageError::fatal)?,
             feeds: parts.followers.iter().map(feed).collect(),
