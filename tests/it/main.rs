@@ -17,6 +17,7 @@ mod serve;
 mod sim;
 mod stall;
 mod store_contract;
+mod telemetry;
 mod verify;
 mod window_model;
 mod wire_oracle;
