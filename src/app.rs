@@ -9,13 +9,13 @@ use tokio::sync::Semaphore;
 use crate::model::{Ledger, TimeNs};
 use crate::runtime::{
     BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Measures, Meter, Placement, Producers, Recovery, Running,
-    StageError, Steady, SystemClock, launch, load_catalog,
+    StageError, Steady, SystemClock, Tracer, launch, load_catalog,
 };
 use crate::serve::{self, Served};
 use crate::spec::Specs;
 use crate::stages;
 use crate::store::{Fjall, Kv, KvError, Memory, Store, StoreError};
-use crate::telemetry::{Observed, prometheus};
+use crate::telemetry::{Observed, prometheus, push};
 use crate::topology::Plan;
 use crate::window::state;
 
@@ -108,7 +108,7 @@ impl App {
             promise: stages::journal::promise(&plan),
             producers,
             measures: Arc::new(Measures::new(stages::aggregator::instances(&plan))),
-            tracer: None,
+            tracer: plan.telemetry.endpoint.as_ref().map(|_| Arc::new(Tracer::new(plan.telemetry.sample))),
             chaos,
             specs,
         };
@@ -139,6 +139,7 @@ impl App {
         // Nobody else sets them.
         let _ = self.meters.set(running.meters().to_vec());
         actix::spawn(serve::balance::watch(self.served.clone()));
+        actix::spawn(push::run(self.observed.clone(), running.stopping().clone()));
         Launched { plan: self.plan, context: self.context, served: self.served, observed: self.observed, running }
     }
 }

@@ -36,7 +36,7 @@ impl Observed {
         let mut into = Snapshot::new(&self.plan.name, self.started, now);
         into.number(&table::UPTIME, &[], seconds(span(self.started, now)));
         for meter in self.meters.get().into_iter().flatten() {
-            instance(&mut into, meter);
+            instance(&mut into, meter, self.plan.stage(&meter.stage).map_or("", |stage| stage.kind.name));
         }
         self.windows(&mut into, now);
         self.ledger(&mut into);
@@ -98,11 +98,11 @@ impl Observed {
 }
 
 /// What the shell measures of every instance.
-fn instance(into: &mut Snapshot, meter: &Meter) {
+fn instance(into: &mut Snapshot, meter: &Meter, kind: &str) {
     let number = meter.instance.to_string();
     let about = [meter.stage.as_str(), &number];
     let at_work = meter.state() == InstanceState::Running;
-    into.number(&table::UP, &about, f64::from(u8::from(at_work)));
+    into.number(&table::UP, &[about[0], about[1], kind], f64::from(u8::from(at_work)));
     into.number(&table::LAG, &about, seconds(meter.lag()));
     let spent = meter.spent();
     for (phase, time) in [("busy", spent.busy), ("idle", spent.idle), ("backpressured", spent.backpressured)] {

@@ -53,14 +53,20 @@ pub struct WrittenTraces {
 pub struct TelemetryPlan {
     /// The collector, where the topology names one.
     pub endpoint: Option<String>,
-    /// How it is spoken to, where the topology says so.
-    pub protocol: Option<Protocol>,
+    /// How it is spoken to.
+    pub protocol: Protocol,
+    /// Headers of every push.
+    pub headers: Vec<(String, String)>,
     /// How often metrics are pushed.
     pub every: DurationNs,
     /// How long a push may take.
     pub timeout: DurationNs,
     /// The share of batches that are traced, 0 to 1.
     pub sample: f64,
+    /// `service.name` of what is pushed.
+    pub service: String,
+    /// Further attributes of the resource that is pushed about.
+    pub resource: Vec<(String, String)>,
 }
 
 /// How a collector is spoken to.
@@ -88,7 +94,16 @@ impl Protocol {
 
 impl Default for TelemetryPlan {
     fn default() -> Self {
-        Self { endpoint: None, protocol: None, every: EVERY, timeout: TIMEOUT, sample: SAMPLE }
+        Self {
+            endpoint: None,
+            protocol: Protocol::Http,
+            headers: Vec::new(),
+            every: EVERY,
+            timeout: TIMEOUT,
+            sample: SAMPLE,
+            service: "barline".to_owned(),
+            resource: Vec::new(),
+        }
     }
 }
 
@@ -107,15 +122,15 @@ impl TelemetryPlan {
                 *into = value.0;
             }
             if let Some(At { value, place }) = &otlp.protocol {
-                plan.protocol = Protocol::parse(value);
-                if plan.protocol.is_none() {
-                    report(*place, Problem::unknown_value("protocol", value, Protocol::NAMES));
+                match Protocol::parse(value) {
+                    Some(protocol) => plan.protocol = protocol,
+                    None => report(*place, Problem::unknown_value("protocol", value, Protocol::NAMES)),
                 }
             }
             if let Some(At { value, place }) = &otlp.endpoint {
                 if !value.starts_with("http://") {
                     let problem = Problem::new(format!("cannot push to the endpoint {value:?}"));
-                    report(*place, problem.allowed("http://HOST:PORT, as in http://127.0.0.1:4317"));
+                    report(*place, problem.allowed("http://HOST:PORT, as in http://127.0.0.1:4318"));
                 }
                 plan.endpoint = Some(value.clone());
             }

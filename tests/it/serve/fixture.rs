@@ -291,8 +291,6 @@ fn plan() -> Plan {
         http: None,
         metrics: None,
         telemetry: barline::topology::TelemetryPlan::default(),
-        metrics: None,
-        telemetry: barline::topology::TelemetryPlan::default(),
         drain: SECOND,
         budget: Budget { memory: 1 << 30, disk: 0 },
         cache_bytes: 0,
