@@ -9,7 +9,9 @@ use super::clock::Clock;
 use super::measures::Measures;
 use super::producers::Producers;
 use super::recovery::Recovery;
+use super::sinks::Sinks;
 use super::trace::{Tracer, Tracing};
+use crate::broker::Brokers;
 use crate::catalog::Catalog;
 use crate::model::{BarBatch, BarFlags, BarHead, Ledger, SeriesId, SpecId, TimeNs};
 use crate::spec::Specs;
@@ -59,6 +61,10 @@ pub struct Context {
     pub measures: Arc<Measures>,
     /// Follows some batches, where somebody takes the traces.
     pub tracer: Option<Arc<Tracer>>,
+    /// The way to brokers.
+    pub brokers: Arc<dyn Brokers>,
+    /// What can be seen of the sinks.
+    pub sinks: Arc<Sinks>,
     /// Who breaks things, in simulations.
     pub chaos: Option<Arc<dyn Chaos>>,
 }

@@ -112,7 +112,7 @@ impl Worker {
             match self.perform(stage.as_mut(), &call, given).await? {
                 Outcome::Done => {
                     if matches!(call, Call::Finish) {
-                        return Ok(());
+                        return self.linger(stage.as_mut()).await;
                     }
                     given += usize::from(matches!(call, Call::Handle(_)));
                     given -= self.settle(given.saturating_sub(stage.held()));
@@ -130,6 +130,19 @@ impl Worker {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Wakes a stage whose input has ended, until nothing of it is under way.
+    async fn linger(&mut self, stage: &mut dyn Stage) -> Result<(), Exit> {
+        while stage.lingers() {
+            let pause = stage.next_wake().map_or(Duration::ZERO, |time| self.clock.until(time));
+            tokio::time::sleep(pause).await;
+            if let Outcome::Panicked(message) = self.perform(stage, &Call::Wake, 0).await? {
+                self.note(&format!("panicked: {message}"));
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Makes the stage, retrying what may work later. After a failure it first waits until everything sent has been
@@ -370,7 +383,9 @@ impl Worker {
     }
 
     fn note(&self, message: &str) {
-        tracing::error!(stage = self.meter.stage, instance = self.meter.instance, "{message}");
+        let traced = self.pending.iter().find_map(|pending| pending.span.as_ref());
+        let trace_id = traced.map(|span| format!("{:032x}", span.trace().id));
+        tracing::error!(stage = self.meter.stage, instance = self.meter.instance, trace_id, "{message}");
         self.meter.set_last_error(message.to_owned());
     }
 }

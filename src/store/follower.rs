@@ -2,7 +2,7 @@
 //!
 //! A follower is registered before anything is stored, and from then on the outbox keeps for it what it has not settled,
 //! within its spool. Every bar meant for it is settled once, under one [`Fate`], so that
-//! `bars stored for it = delivered + dropped + quarantined + outstanding` at any time. Cursor and counts are one record:
+//! `bars stored for it = delivered + dropped + quarantined + skipped + outstanding` at any time. Cursor and counts are one record:
 //!
 //! ```text
 //! cursor/<sink>/<spec>             JSON: the outstanding positions, and what became of the others
@@ -83,6 +83,8 @@ pub enum Fate {
     Dropped(GivenUp),
     /// It will never be taken, and is put aside.
     Quarantined,
+    /// It is none of those that are to be sent.
+    Skipped,
 }
 
 /// A stretch of positions that is done with.
@@ -121,6 +123,8 @@ pub struct FollowerCounts {
     pub delivered: u64,
     /// Put aside.
     pub quarantined: u64,
+    /// Not to be sent: amendments, where none are.
+    pub skipped: u64,
     /// Given up, the spool's bytes being spent.
     pub spool_full: u64,
     /// Given up, the spool's time being over.
@@ -156,7 +160,7 @@ pub struct Follower {
 impl FollowerCounts {
     /// All bars that were meant for it.
     pub fn named(&self) -> u64 {
-        self.delivered + self.quarantined + self.dropped() + self.outstanding
+        self.delivered + self.quarantined + self.skipped + self.dropped() + self.outstanding
     }
 
     /// All that were given up.
@@ -178,6 +182,7 @@ impl FollowerCounts {
         *match fate {
             Fate::Delivered => &mut self.delivered,
             Fate::Quarantined => &mut self.quarantined,
+            Fate::Skipped => &mut self.skipped,
             Fate::Dropped(GivenUp::SpoolFull) => &mut self.spool_full,
             Fate::Dropped(GivenUp::SpoolExpired) => &mut self.spool_expired,
             Fate::Dropped(GivenUp::Unreachable) => &mut self.unreachable,
@@ -208,6 +213,20 @@ impl Follower {
     /// What became of its bars.
     pub fn counts(&self) -> FollowerCounts {
         self.lock().counts
+    }
+
+    /// The first outstanding positions at or above `from`.
+    pub fn next_outstanding(&self, from: u64) -> (u64, u64) {
+        self.lock().cursor.next(from)
+    }
+
+    /// Where nothing below `end`, the outbox's, is outstanding: what was counted as such cannot be read any more.
+    pub(super) fn account_for_lost(&self, end: u64) -> u64 {
+        let mut state = self.lock();
+        let lost = if state.cursor.lowest() >= end { state.counts.outstanding } else { 0 };
+        state.counts.count(Fate::Dropped(GivenUp::Unreadable), lost);
+        self.dirty.fetch_or(lost > 0, Relaxed);
+        lost
     }
 
     /// Whether bars of this spec and granularity are meant for it.
@@ -290,17 +309,39 @@ impl Store {
     /// # Errors
     /// The port fails.
     pub fn give_up(&self, follower: &Follower, from: u64, to: u64, why: GivenUp) -> Result<u64, StoreError> {
-        let mut bars = 0;
+        let named = self.named_for(follower, from, to)?;
+        let mut state = follower.lock();
+        let bars = named.iter().filter(|position| state.cursor.contains(**position)).count() as u64;
+        state.counts.count(Fate::Dropped(why), bars);
+        state.cursor.settle(from, to);
+        follower.dirty.store(true, Relaxed);
+        Ok(bars)
+    }
+
+    /// The positions in `[from, to)` of bars that are meant for a follower.
+    fn named_for(&self, follower: &Follower, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
+        let mut named = Vec::new();
         self.visit_named(from, to, &mut |spec, granularity, position| {
-            let mut state = follower.lock();
-            if follower.wants(spec, granularity) && state.cursor.contains(position) {
-                state.counts.count(Fate::Dropped(why), 1);
-                state.cursor.settle(position, position + 1);
-                bars += 1;
+            if follower.wants(spec, granularity) {
+                named.push(position);
             }
         })?;
-        follower.settle(&[Settled { from, to, fate: None }]);
-        Ok(bars)
+        Ok(named)
+    }
+
+    /// Goes on from another cursor of the same follower, where that is further: what it has settled was delivered.
+    ///
+    /// # Errors
+    /// The port fails.
+    pub fn overtake(&self, follower: &Follower, further: &Cursor) -> Result<(), StoreError> {
+        let named = self.named_for(follower, follower.cursor().lowest(), u64::MAX)?;
+        let mut state = follower.lock();
+        let is_further = |position: &&u64| state.cursor.contains(**position) && !further.contains(**position);
+        let bars = named.iter().filter(is_further).count() as u64;
+        state.counts.count(Fate::Delivered, bars);
+        state.cursor.intersect(further);
+        follower.dirty.store(true, Relaxed);
+        Ok(())
     }
 
     /// Counts what is outstanding anew.
@@ -308,11 +349,10 @@ impl Store {
     /// # Errors
     /// The port fails.
     pub(super) fn count_outstanding(&self, follower: &Follower) -> Result<(), StoreError> {
-        let (cursor, mut bars) = (follower.cursor(), 0);
-        self.visit_named(cursor.lowest(), u64::MAX, &mut |spec, granularity, position| {
-            bars += u64::from(follower.wants(spec, granularity) && cursor.contains(position));
-        })?;
-        follower.lock().counts.outstanding = bars;
+        let cursor = follower.cursor();
+        let named = self.named_for(follower, cursor.lowest(), u64::MAX)?;
+        let bars = named.iter().filter(|position| cursor.contains(**position)).count();
+        follower.lock().counts.outstanding = bars as u64;
         Ok(())
     }
 
@@ -325,7 +365,8 @@ impl Store {
         meta::scan(&*self.inner.kv, REFUSED, &mut |key, frame| {
             let refused = value::open(key, &frame).and_then(|payload| serde_json::from_slice(&payload).ok());
             let name = String::from_utf8_lossy(key);
-            let name = name.strip_prefix(REFUSED).and_then(|name| name.rsplit_once('/')).map(|(name, _)| name.to_owned());
+            let name =
+                name.strip_prefix(REFUSED).and_then(|name| name.rsplit_once('/')).map(|(name, _)| name.to_owned());
             found.extend(name.zip(refused));
         })?;
         Ok(found)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::distribution::Distribution;
 use super::exports::Exports;
+use super::sinks;
 use super::snapshot::Snapshot;
 use super::table::{self, Instrument};
 use crate::model::{LedgerSnapshot, Reason, TimeNs};
@@ -41,6 +42,7 @@ impl Observed {
         self.windows(&mut into, now);
         self.ledger(&mut into);
         self.store(&mut into);
+        sinks::read(&mut into, &self.context, now);
         let measures = &self.context.measures;
         times(&mut into, &table::TICK_TO_ACK, &[], &measures.tick_to_ack);
         times(&mut into, &table::WINDOW_TO_STORED, &[], &measures.window_to_stored);

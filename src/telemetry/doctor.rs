@@ -42,6 +42,7 @@ pub fn findings(before: &Snapshot, after: &Snapshot) -> Vec<Finding> {
     let instances = instances(before, after);
     let mut found: Vec<Finding> = instances.iter().filter(|instance| !instance.at_work).map(absent).collect();
     found.extend(instances.iter().rfind(|instance| instance.is_limit()).map(|limit| limiting(limit, &instances)));
+    found.extend(backlogs(before, after));
     found.extend(losses(before, after));
     if found.is_empty() {
         found.push(calm(before, after, &instances));
@@ -121,6 +122,31 @@ fn knob(limit: &Instance<'_>) -> String {
         "kafka_sink" => "look whether the broker answers: its errors are in the log and in /api/v1/topology".into(),
         _ => format!("look at the last error of {stage} in /api/v1/topology"),
     }
+}
+
+/// Sinks whose backlog in the outbox does not become younger.
+fn backlogs(before: &Snapshot, after: &Snapshot) -> Vec<Finding> {
+    let seconds = ((after.at_ns - before.at_ns) as f64 / 1e9).max(1e-3);
+    let backlog = |point: &Point| {
+        let attribute = |name: &str| point.attributes.get(name).map_or("", String::as_str);
+        let (stage, spec, age) = (attribute("stage"), attribute("spec"), point.as_number()?);
+        let about = [("stage", stage), ("spec", spec)];
+        let grows = grown(before, after, &table::OUTBOX_AGE, &about) / seconds;
+        let down = after.get(&table::LINK, &about[..1]) == Some(0.0);
+        let waits = after.get(&table::OUTBOX_DEPTH, &about).unwrap_or(0.0);
+        let told =
+            format!("{stage} falls behind: {waits} bars of {spec} wait in the outbox, the oldest for {age:.1} s");
+        let (told, remedy) = if down {
+            (
+                told + ", and the broker does not answer",
+                format!("bring the broker back; until then the spool of {stage} keeps what fits it"),
+            )
+        } else {
+            (told, "look at barline.sink.delivery.duration: the step that takes long says who is slow".to_owned())
+        };
+        (waits > 0.0 && (down || age > 1.0 && grows > GROWS)).then_some(Finding { told, remedy: Some(remedy) })
+    };
+    after.points(&table::OUTBOX_AGE).iter().filter_map(backlog).collect()
 }
 
 fn absent(instance: &Instance<'_>) -> Finding {
@@ -229,6 +255,20 @@ mod tests {
             assert!(found[0].told.contains(part), "{part}: {found:?}");
         }
         assert!(found[0].remedy.as_ref().is_some_and(|remedy| remedy.contains("data_dir")), "{found:?}");
+    }
+
+    #[test]
+    fn a_sink_whose_broker_is_gone_is_named() {
+        let look = |seconds: i64| {
+            let mut snapshot = Snapshot::new("edge-kafka", 0, seconds * SECOND);
+            snapshot.number(&table::OUTBOX_AGE, &["publish", "market"], seconds as f64);
+            snapshot.number(&table::OUTBOX_DEPTH, &["publish", "market"], 12.0);
+            snapshot.number(&table::LINK, &["publish"], 0.0);
+            snapshot
+        };
+        let found = findings(&look(5), &look(10));
+        assert!(found[0].told.starts_with("publish falls behind: 12 bars of market wait"), "{found:?}");
+        assert!(found[0].told.contains("the broker does not answer") && found.len() == 1, "{found:?}");
     }
 
     #[test]

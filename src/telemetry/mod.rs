@@ -1,7 +1,7 @@
 //! What barline tells of itself, measured by the shell and told in the tools operators already use.
 //!
 //! Read in this order: [`table`] (every instrument), [`distribution`] and [`snapshot`] (figures at one moment),
-//! [`collect`] (where they are read), [`prometheus`] (scraped), [`otlp`], `collector` and [`push`] (pushed), [`exports`] (what became of
+//! [`collect`] (with `sinks`; where they are read), [`prometheus`] (scraped), [`otlp`], `collector` and [`push`] (pushed), [`exports`] (what became of
 //! that), [`doctor`] (what the figures mean) with [`web`].
 
 pub mod collect;
@@ -12,6 +12,7 @@ pub mod exports;
 pub mod otlp;
 pub mod prometheus;
 pub mod push;
+mod sinks;
 pub mod snapshot;
 pub mod table;
 pub mod web;

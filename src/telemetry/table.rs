@@ -45,6 +45,7 @@ impl Kind {
 const INSTANCE: &[&str] = &["stage", "instance"];
 const SPEC: &[&str] = &["spec"];
 const SPEC_REASON: &[&str] = &["spec", "reason"];
+const SINK: &[&str] = &["stage", "spec"];
 const DIRECTION: &[&str] = &["stage", "instance", "direction"];
 
 /// Declares the instruments, and the table of them all in the order written.
@@ -92,6 +93,13 @@ instruments! {
     QUARANTINED = Counter "barline.store.quarantined" "{value}" &["data"], "Values found corrupt and put aside, ever.";
     TICK_TO_ACK = Histogram "barline.tick.ack.delay" "s" &[], "From the time of a batch's first tick to the batch's acknowledgement.";
     WINDOW_TO_STORED = Histogram "barline.bar.stored.delay" "s" &[], "From the end of a window to its bar being stored.";
+    OUTBOX_DEPTH = Gauge "barline.outbox.depth" "{bar}" SINK, "Bars in the outbox that the sink has yet to send.";
+    OUTBOX_AGE = Gauge "barline.outbox.age" "s" SINK, "Age of the oldest part of the outbox that the sink needs; 0 when nothing waits for it.";
+    OUTBOX_BYTES = Gauge "barline.outbox.size" "By" SINK, "Bytes of the outbox that are kept for the sink.";
+    OUTBOX_BARS = Counter "barline.outbox.bars" "{bar}" &["stage", "spec", "fate"], "What became of the sink's bars: delivered, quarantined, skipped, or given up for a reason.";
+    LINK = Gauge "barline.sink.up" "1" &["stage"], "1 while the sink reaches its broker.";
+    SENT_UNACKED = Gauge "barline.sink.in_flight" "{record}" &["stage"], "Records handed over whose end is not known.";
+    DELIVERY = Histogram "barline.sink.delivery.duration" "s" &["stage", "step"], "How long bars took from step to step: window_to_commit, commit_to_sent, sent_to_acked, window_to_acked.";
     EXPORTS = Counter "barline.telemetry.exports" "{export}" &["signal", "outcome"], "Pushes of metrics and traces, by what became of them: sent or dropped.";
     SPANS_DROPPED = Counter "barline.telemetry.spans.dropped" "{span}" &[], "Spans that nobody fetched in time.";
 }

@@ -135,6 +135,8 @@ impl Fixture {
             recovery: Arc::default(),
             measures: Arc::default(),
             tracer: None,
+            brokers: Arc::new(barline::broker::MemoryBroker::default()),
+            sinks: Arc::default(),
             chaos: None,
             specs: Arc::new(specs),
             store,
