@@ -18,7 +18,7 @@ use crate::model::time::{MILLISECOND, SECOND};
 use crate::model::{DurationNs, Envelope, TimeNs};
 use crate::runtime::sinks::took;
 use crate::runtime::{Built, Context, Link, Output, Sink, Stage, StageError, StageFactory};
-use crate::store::{Follower, Following};
+use crate::store::Following;
 use crate::topology::{Flow, Kind, Plan, Role, StagePlan, parse_config};
 
 pub use config::{Amendments, Config, OnFailure, Order, StartAt};
@@ -69,18 +69,15 @@ pub fn build(context: &Context, plan: &Plan, stage: &StagePlan) -> Result<Built,
     }
     if followers.is_empty() {
         let name = &stage.name;
-        let message = format!(
-            "sink {name:?} has nothing to send: no spec it may take has output.kafka.topic; set the sink's topic"
-        );
+        let message = format!("sink {name:?} has nothing to send: no spec it may take has output.kafka.topic; set the sink's topic");
         return Err(StageError::fatal(message));
     }
-    let seen = followers
-        .iter()
-        .map(|(follower, _)| (context.specs.get(follower.following.spec).name.clone(), follower.clone()));
+    let seen = followers.iter().map(|(follower, _)| {
+        (context.specs.get(follower.following.spec).name.clone(), follower.clone())
+    });
     let sink = Arc::new(Sink::new(stage.name.clone(), seen.collect()));
     context.sinks.add(sink.clone());
-    let parts =
-        Parts { context: context.clone(), config, sink, followers, topology: plan.name.clone(), drain: plan.drain };
+    let parts = Parts { context: context.clone(), config, sink, followers, topology: plan.name.clone(), drain: plan.drain };
     let parts = Arc::new(parts);
     Ok(Built::Worker(Box::new(move || factory(parts.clone()))))
 }
@@ -90,35 +87,25 @@ struct Parts {
     context: Context,
     config: Arc<Config>,
     sink: Arc<Sink>,
-    followers: Vec<(Arc<Follower>, Policy)>,
+    followers: Vec<(Arc<crate::store::Follower>, Policy)>,
     topology: String,
     drain: DurationNs,
-}
-
-impl Parts {
-    /// A name that no other producer of the cluster has, and this one has after every restart on this data directory.
-    fn transactional_id(&self) -> Result<String, StageError> {
-        let store = self.context.store.identity(self.context.clock.now()).map_err(super::store_failed)?;
-        Ok(format!("barline-{}-{}-{store:016x}", self.topology, self.sink.name))
-    }
 }
 
 fn factory(parts: Arc<Parts>) -> StageFactory {
     Box::new(move |start| {
         let Parts { context, config, .. } = &*parts;
-        let feed = |(follower, policy): &(Arc<Follower>, Policy)| {
+        let feed = |(follower, policy): &(Arc<crate::store::Follower>, Policy)| {
             let spec = context.specs.get(follower.following.spec).clone();
             Feed::new(follower.clone(), policy.clone(), Maker::new(spec, &config.service_name, policy))
         };
-        let mut topics: Vec<Arc<str>> = parts
-            .followers
-            .iter()
-            .flat_map(|(_, policy)| policy.topics.iter().flatten().map(|topic| Arc::from(&**topic)))
-            .collect();
+        let mut topics: Vec<Arc<str>> =
+            parts.followers.iter().flat_map(|(_, policy)| policy.topics.iter().flatten().map(|topic| Arc::from(&**topic))).collect();
         topics.sort_unstable();
         topics.dedup();
-        let id = config.exactly_once.then(|| parts.transactional_id()).transpose()?;
-        let producer = context.brokers.producer(&config.settings(topics), id.as_deref());
+        let id = format!("barline-{}-{}", parts.topology, parts.sink.name);
+        let id = config.exactly_once.then_some(id.as_str());
+        let producer = context.brokers.producer(&config.settings(topics), id);
         Ok(Box::new(KafkaSink {
             producer: producer.map_err(StageError::fatal)?,
             feeds: parts.followers.iter().map(feed).collect(),
@@ -234,7 +221,7 @@ impl KafkaSink {
         let was_gone = self.link != Link::Up;
         (self.link, self.down_since) = (Link::Up, None);
         self.split |= was_gone && self.parts.config.order == Order::FreshFirst;
-        if self.transaction.as_ref().is_some_and(Transaction::is_unknown) {
+        if self.transaction.is_some() {
             self.begin(position)?;
         }
         Ok(())
