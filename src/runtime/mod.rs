@@ -3,7 +3,7 @@
 //! Read in this order: [`stage`] and [`source`] (what a stage is), [`lane`], [`mailbox`] and [`outlet`] (how
 //! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside; of it [`phases`] and [`thread_time`]), [`measures`] (what some stages know beside), [`trace`] (one batch followed), [`worker`] (the life of
 //! a stage instance), [`actor`] (the one actor that hosts them all), [`mod@launch`] (a plan becomes running actors),
-//! [`drain`] (how they end), [`recovery`] (what the last process left), [`producers`] (who sent what already), [`door`] (who may connect), [`sim`] (all of it on one paused thread).
+//! [`drain`] (how they end), [`recovery`] (what the last process left), [`producers`] (who sent what already), [`door`] (who may connect), [`sinks`] (what can be seen of who sends bars away), [`sim`] (all of it on one paused thread).
 
 pub mod actor;
 pub mod chaos;

@@ -365,7 +365,8 @@ impl Store {
         meta::scan(&*self.inner.kv, REFUSED, &mut |key, frame| {
             let refused = value::open(key, &frame).and_then(|payload| serde_json::from_slice(&payload).ok());
             let name = String::from_utf8_lossy(key);
-            let name = name.strip_prefix(REFUSED).and_then(|name| name.rsplit_once('/')).map(|(name, _)| name.to_owned());
+            let name =
+                name.strip_prefix(REFUSED).and_then(|name| name.rsplit_once('/')).map(|(name, _)| name.to_owned());
             found.extend(name.zip(refused));
         })?;
         Ok(found)

@@ -360,11 +360,15 @@ impl Store {
         if question.follower.is_some_and(|follower| follower.following.spec != id) {
             return Ok(None);
         }
-        let mut commit =
-            Commit { stored_at: entry.stored_at, bars: BarBatch { position: first, ..BarBatch::new(id) }, ..Commit::default() };
+        let mut commit = Commit {
+            stored_at: entry.stored_at,
+            bars: BarBatch { position: first, ..BarBatch::new(id) },
+            ..Commit::default()
+        };
         for (position, bar) in (first..).zip(&entry.bars) {
             let known = store.spec.granularities.iter().position(|granularity| granularity.length == bar.window);
-            let wanted = |granularity: &usize| question.follower.is_none_or(|whose| whose.wants(id, *granularity as u8));
+            let wanted =
+                |granularity: &usize| question.follower.is_none_or(|whose| whose.wants(id, *granularity as u8));
             let Some(granularity) = known.filter(wanted) else { continue };
             let found = match self.bar(id, granularity as u8, bar.series, bar.start)? {
                 Some((head, _)) if head.revision > bar.revision => self.superseded(id, granularity, bar, later)?,
@@ -484,7 +488,13 @@ impl State {
             let (Following { sink, spool, .. }, (used, since)) = (&follower.following, self.held_by(follower));
             let age = since.map_or(0, |since| now - since);
             if used > spool.bytes || age > spool.age {
-                return Err(StoreError::SpoolSpent { sink: sink.clone(), used, budget: spool.bytes, age, most: spool.age });
+                return Err(StoreError::SpoolSpent {
+                    sink: sink.clone(),
+                    used,
+                    budget: spool.bytes,
+                    age,
+                    most: spool.age,
+                });
             }
         }
         Ok(())

@@ -281,7 +281,10 @@ pub enum StoreError {
 impl StoreError {
     /// Whether trying again later can help: the device or the budget is full now, or file descriptors have run out.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::OverBudget { .. } | Self::SpoolSpent { .. } | Self::Kv(KvError::Full { .. } | KvError::Busy { .. }))
+        matches!(
+            self,
+            Self::OverBudget { .. } | Self::SpoolSpent { .. } | Self::Kv(KvError::Full { .. } | KvError::Busy { .. })
+        )
     }
 
     /// Whether trying again cannot help: the data or the device is damaged.

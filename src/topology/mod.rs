@@ -20,7 +20,7 @@ pub mod telemetry;
 pub mod written;
 
 pub use compile::{Machine, compile};
-pub use kind::{ConfigNode, Facts, Flow, Kind, ParsedConfig, Role, StageConfig, parse_config};
+pub use kind::{Complaint, ConfigNode, Facts, Flow, Kind, ParsedConfig, Role, StageConfig, parse_config};
 pub use overrides::Override;
 pub use plan::{Budget, MailboxPlan, Plan, StagePlan, WhenFull};
 pub use telemetry::{Protocol, TelemetryPlan};

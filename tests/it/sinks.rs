@@ -142,7 +142,8 @@ fn check(seed: u64, left: &Left, arrived: &BTreeMap<(String, i64, u32), (u32, u6
     for head in bars {
         let of = |revision| arrived.get(&(format!("symbol=S{}", head.series.0), head.start, revision));
         let ticks = (0..=head.revision).map(|revision| of(revision).map(|(_, ticks)| *ticks));
-        let ticks: Vec<u64> = ticks.map(|ticks| ticks.unwrap_or_else(|| panic!("seed {seed}: {head:?} is missing"))).collect();
+        let ticks: Vec<u64> =
+            ticks.map(|ticks| ticks.unwrap_or_else(|| panic!("seed {seed}: {head:?} is missing"))).collect();
         let told = if increments { ticks.iter().sum() } else { ticks[ticks.len() - 1] };
         assert_eq!(told, head.ticks, "seed {seed}: {head:?} {ticks:?}");
     }
@@ -151,7 +152,10 @@ fn check(seed: u64, left: &Left, arrived: &BTreeMap<(String, i64, u32), (u32, u6
 
 #[test]
 fn every_revision_arrives_at_least_once_whatever_goes_down() {
-    let orders = [&["publish.on_failure=spool"][..], &["publish.on_failure=block", "publish.order=fresh_first", "publish.backlog_rate=200"]];
+    let orders = [
+        &["publish.on_failure=spool"][..],
+        &["publish.on_failure=block", "publish.order=fresh_first", "publish.backlog_rate=200"],
+    ];
     for_seeds(1, 250, "every_revision_arrives", |seed| {
         let (left, arrived) = run(seed, orders[seed as usize % 2]);
         check(seed, &left, &arrived, false);

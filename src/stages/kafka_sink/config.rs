@@ -1,6 +1,5 @@
 //! The `config` of a `kafka_sink`, and what it comes to for one spec.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use crate::model::time::{HOUR, SECOND};
 use crate::spec::Spec;
 use crate::spec::units::{ByteSize, DurationText};
 use crate::store::{Spool, WhenSpent};
-use crate::topology::{Facts, StageConfig};
+use crate::topology::{Complaint, Facts, StageConfig};
 
 /// The stage's `config`.
 #[derive(Debug, Clone, Deserialize)]
@@ -164,29 +163,26 @@ impl StageConfig for Config {
         Facts { disk: self.spool.bytes.0, memory, ..Facts::default() }
     }
 
-    fn check(&self) -> Vec<(&'static str, String)> {
-        let mut problems = Vec::new();
+    fn check(&self) -> Vec<Complaint> {
         let settings = self.settings(Vec::new());
         let id = self.exactly_once.then_some("barline");
         let config = client_config::producer(&settings.connection, &settings.producing, id);
-        let complaints = client_config::check(&settings.connection, config).into_iter();
-        problems.extend(complaints.map(|(key, message)| match key {
-            Cow::Borrowed(key) => (key, message),
-            // The only keys that are not known beforehand are the names of properties.
-            Cow::Owned(_) => ("properties", message),
-        }));
+        let mut problems = client_config::check(&settings.connection, config);
         if self.spool.bytes.0 < 1 << 20 {
-            problems.push(("spool.bytes", "less than 1 MiB\n1MiB or more".to_owned()));
+            problems.push(("spool.bytes".into(), "less than 1 MiB\n1MiB or more".to_owned()));
         }
         if self.spool.age.0 < 10 * SECOND {
-            problems.push(("spool.age", "less than 10 s\n10s or longer".to_owned()));
+            problems.push(("spool.age".into(), "less than 10 s\n10s or longer".to_owned()));
         }
         if self.backlog_rate == 0 {
-            problems.push(("backlog_rate", "0 bars per second\n1 or more".to_owned()));
+            problems.push(("backlog_rate".into(), "0 bars per second\n1 or more".to_owned()));
         }
         if self.exactly_once && self.order == Order::FreshFirst {
             let message = "fresh_first with exactly_once\na transaction carries one position per spec; use in_order";
-            problems.push(("order", message.to_owned()));
+            problems.push(("order".into(), message.to_owned()));
+        }
+        if self.create_topics.as_ref().is_some_and(|topics| topics.partitions == 0) {
+            problems.push(("create_topics.partitions".into(), "no partition\n1 or more".to_owned()));
         }
         problems
     }

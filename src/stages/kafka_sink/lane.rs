@@ -167,7 +167,8 @@ impl Lane {
         for item in &mut self.items {
             let Some(bar) = &item.bar else { continue };
             let is_again = item.state == State::Failed
-                || behind.contains(&bar.series) && matches!(item.state, State::Acked | State::Done(Some(Fate::Delivered)));
+                || behind.contains(&bar.series)
+                    && matches!(item.state, State::Acked | State::Done(Some(Fate::Delivered)));
             if is_again {
                 behind.insert(bar.series);
                 item.state = State::Waiting;
@@ -269,11 +270,11 @@ mod tests {
         let mut lane = lane(&[1, 2, 1, 3]);
         send_all(&mut lane);
         lane.failed(0);
-        [1, 2, 3].map(|number| _ = lane.delivered(number, true));
+        [1, 2, 3].iter().for_each(|number| _ = lane.delivered(*number, true));
         assert_eq!((settled(&mut lane), lane.under_way()), (vec![], 0));
         lane.retry();
         assert_eq!(send_all(&mut lane), [0, 2]);
-        [0, 2].map(|number| _ = lane.delivered(number, true));
+        [0, 2].iter().for_each(|number| _ = lane.delivered(*number, true));
         assert_eq!(settled(&mut lane).len(), 4);
     }
 

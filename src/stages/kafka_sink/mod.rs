@@ -69,15 +69,18 @@ pub fn build(context: &Context, plan: &Plan, stage: &StagePlan) -> Result<Built,
     }
     if followers.is_empty() {
         let name = &stage.name;
-        let message = format!("sink {name:?} has nothing to send: no spec it may take has output.kafka.topic; set the sink's topic");
+        let message = format!(
+            "sink {name:?} has nothing to send: no spec it may take has output.kafka.topic; set the sink's topic"
+        );
         return Err(StageError::fatal(message));
     }
-    let seen = followers.iter().map(|(follower, _)| {
-        (context.specs.get(follower.following.spec).name.clone(), follower.clone())
-    });
+    let seen = followers
+        .iter()
+        .map(|(follower, _)| (context.specs.get(follower.following.spec).name.clone(), follower.clone()));
     let sink = Arc::new(Sink::new(stage.name.clone(), seen.collect()));
     context.sinks.add(sink.clone());
-    let parts = Parts { context: context.clone(), config, sink, followers, topology: plan.name.clone(), drain: plan.drain };
+    let parts =
+        Parts { context: context.clone(), config, sink, followers, topology: plan.name.clone(), drain: plan.drain };
     let parts = Arc::new(parts);
     Ok(Built::Worker(Box::new(move || factory(parts.clone()))))
 }
@@ -92,6 +95,14 @@ struct Parts {
     drain: DurationNs,
 }
 
+impl Parts {
+    /// A name that no other producer of the cluster has, and this one has after every restart on this data directory.
+    fn transactional_id(&self) -> Result<String, StageError> {
+        let store = self.context.store.identity(self.context.clock.now()).map_err(super::store_failed)?;
+        Ok(format!("barline-{}-{}-{store:016x}", self.topology, self.sink.name))
+    }
+}
+
 fn factory(parts: Arc<Parts>) -> StageFactory {
     Box::new(move |start| {
         let Parts { context, config, .. } = &*parts;
@@ -99,13 +110,15 @@ fn factory(parts: Arc<Parts>) -> StageFactory {
             let spec = context.specs.get(follower.following.spec).clone();
             Feed::new(follower.clone(), policy.clone(), Maker::new(spec, &config.service_name, policy))
         };
-        let mut topics: Vec<Arc<str>> =
-            parts.followers.iter().flat_map(|(_, policy)| policy.topics.iter().flatten().map(|topic| Arc::from(&**topic))).collect();
+        let mut topics: Vec<Arc<str>> = parts
+            .followers
+            .iter()
+            .flat_map(|(_, policy)| policy.topics.iter().flatten().map(|topic| Arc::from(&**topic)))
+            .collect();
         topics.sort_unstable();
         topics.dedup();
-        let id = format!("barline-{}-{}", parts.topology, parts.sink.name);
-        let id = config.exactly_once.then_some(id.as_str());
-        let producer = context.brokers.producer(&config.settings(topics), id);
+        let id = config.exactly_once.then(|| parts.transactional_id()).transpose()?;
+        let producer = context.brokers.producer(&config.settings(topics), id.as_deref());
         Ok(Box::new(KafkaSink {
             producer: producer.map_err(StageError::fatal)?,
             feeds: parts.followers.iter().map(feed).collect(),
