@@ -38,7 +38,13 @@ fn script() -> Script {
 fn lag_grows_by_a_second_per_second_and_the_stages_before_are_backpressured() {
     simulate(START, async |clock| {
         let chaos: Option<Arc<dyn Chaos>> = Some(Arc::new(StalledWriter(Duration::from_secs(60))));
-        let seams = Seams { kv: Arc::new(Memory::new()), clock, chaos, brokers: Arc::new(barline::broker::MemoryBroker::default()), sources: Vec::new() };
+        let seams = Seams {
+            kv: Arc::new(Memory::new()),
+            clock,
+            chaos,
+            brokers: Arc::new(barline::broker::MemoryBroker::default()),
+            sources: Vec::new(),
+        };
         let small = ["journal", "route", "aggregate", "write"].map(|stage| format!("{stage}.mailbox.capacity=2"));
         let mut changes: Vec<&str> = small.iter().map(String::as_str).collect();
         changes.push("aggregate.instances=1");
