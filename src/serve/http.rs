@@ -29,6 +29,7 @@ barline
 /api/v1/ledger     [?spec=NAME] ticks received against ticks found in bars
 /api/v1/topology   stages, instances, mailboxes
 /api/v1/sinks      how far bars have come on their way to Kafka
+/api/v1/metrics    every figure at this moment; the same for Prometheus at /metrics on the port of `metrics`
 
 VALUE may be * for any. TIME is RFC 3339, nanoseconds since 1970, `now`, or a span before now as in -5m.
 ";
@@ -47,6 +48,7 @@ pub fn http(served: Arc<Served>) -> Router {
         .route("/api/v1/ledger", get(ledger))
         .route("/api/v1/topology", get(topology))
         .route("/api/v1/sinks", get(sinks))
+        .route("/api/v1/metrics", get(metrics))
         .fallback(no_such_path)
         .method_not_allowed_fallback(only_get)
         .with_state(served)
@@ -122,6 +124,10 @@ async fn ledger(State(served): State<Arc<Served>>, pairs: Pairs) -> Result<Respo
 
 async fn topology(State(served): State<Arc<Served>>) -> Response {
     Json(state::topology(&served)).into_response()
+}
+
+async fn metrics(State(served): State<Arc<Served>>) -> Response {
+    Json(served.observed.snapshot()).into_response()
 }
 
 async fn sinks(State(served): State<Arc<Served>>) -> Result<Response, ReadError> {
