@@ -16,6 +16,7 @@ pub mod bars;
 pub mod batch;
 mod budget;
 pub mod cluster;
+pub mod commits;
 pub mod cursor;
 mod dir_check;
 mod disk_options;

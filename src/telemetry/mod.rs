@@ -2,13 +2,14 @@
 //!
 //! Read in this order: [`table`] (every instrument), [`distribution`] and [`snapshot`] (figures at one moment),
 //! [`collect`] (where they are read), [`prometheus`] (scraped), [`otlp`], `collector` and [`push`] (pushed), [`exports`] (what became of
-//! that), [`doctor`] (what the figures mean) with [`web`].
+//! that), [`load`] (rates and shares between two moments), [`doctor`] (what the figures mean) with [`web`].
 
 pub mod collect;
 mod collector;
 pub mod distribution;
 pub mod doctor;
 pub mod exports;
+pub mod load;
 pub mod otlp;
 pub mod prometheus;
 pub mod push;
@@ -19,4 +20,5 @@ pub mod web;
 pub use collect::Observed;
 pub use distribution::Distribution;
 pub use exports::Exports;
+pub use load::Load;
 pub use snapshot::{Family, Point, Snapshot, Value};
