@@ -1,19 +1,15 @@
 //! From what a topology says to librdkafka's properties, and back to the topology's words where it refuses one.
 
-use std::borrow::Cow;
-
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
 use super::settings::{Connection, Mechanism, Producing, TRANSACTION_TIMEOUT};
 use crate::model::time::MILLISECOND;
-
-/// A key of the config and what is wrong there: up to three lines, what is wrong, what is allowed, the remedy.
-pub type Complaint = (Cow<'static, str>, String);
+use crate::topology::Complaint;
 
 /// Properties that are ours to set, and where a topology says what they come from.
-const OURS: [(&str, &str); 11] = [
+const OURS: [(&str, &str); 20] = [
     ("bootstrap.servers", "brokers"),
     ("metadata.broker.list", "brokers"),
     ("security.protocol", "security"),
@@ -24,6 +20,15 @@ const OURS: [(&str, &str); 11] = [
     ("ssl.key.password", "security.tls.key_password"),
     ("transactional.id", "exactly_once"),
     ("enable.idempotence", "nothing: it is always on"),
+    ("acks", "nothing: every replica in sync has to have a record"),
+    ("request.required.acks", "nothing: every replica in sync has to have a record"),
+    ("message.timeout.ms", "nothing: a record waits, so that none overtakes another of its key"),
+    ("delivery.timeout.ms", "nothing: a record waits, so that none overtakes another of its key"),
+    ("transaction.timeout.ms", "nothing: it goes with how long records wait"),
+    ("queue.buffering.max.messages", "in_flight.records"),
+    ("queue.buffering.max.kbytes", "in_flight.bytes"),
+    ("ssl.key.location", "security.tls.key"),
+    ("ssl.certificate.location", "security.tls.certificate"),
     ("delivery.report.only.error", "nothing: every record's end has to be known"),
 ];
 
@@ -154,7 +159,11 @@ fn check_security(connection: &Connection) -> Vec<Complaint> {
 /// The complaint about a property that is not for a topology to set.
 fn ours(name: &str) -> Option<Complaint> {
     let (_, instead) = OURS.iter().find(|(ours, _)| *ours == name)?;
-    Some((format!("properties.{name}").into(), format!("`{name}` is set by barline\n\nset {instead} instead")))
+    let remedy = match instead.strip_prefix("nothing: ") {
+        Some(why) => format!("remove it: {why}"),
+        None => format!("set {instead} instead"),
+    };
+    Some((format!("properties.{name}").into(), format!("`{name}` is set by barline\n\n{remedy}")))
 }
 
 /// Whatever librdkafka refuses: every property by itself, then all of them together.
@@ -174,4 +183,43 @@ fn refused(connection: &Connection, config: &ClientConfig) -> Vec<Complaint> {
         complaints.push(("properties".into(), format!("{error}\n\nchange or remove the property it names")));
     }
     complaints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaints(brokers: &[&str], properties: &[(&str, &str)]) -> Vec<Complaint> {
+        let brokers = brokers.iter().map(ToString::to_string).collect();
+        let properties = properties.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let connection = Connection { brokers, properties, ..Connection::default() };
+        check(&connection, producer(&connection, &Producing::default(), None))
+    }
+
+    #[test]
+    fn properties_that_break_a_promise_are_refused_at_their_place_with_the_remedy() {
+        for (name, _) in OURS {
+            let complaints = complaints(&["127.0.0.1:9092"], &[(name, "1")]);
+            let [(key, why)] = complaints.as_slice() else { panic!("{name}: {complaints:?}") };
+            assert_eq!(key, &format!("properties.{name}"));
+            assert!(why.contains("remove it: ") || why.contains("instead"), "{why}");
+        }
+    }
+
+    #[test]
+    fn properties_librdkafka_refuses_are_refused_with_its_reason() {
+        let complaints = complaints(&["127.0.0.1:9092"], &[("linger.mz", "1"), ("socket.timeout.ms", "soon")]);
+        let [(unknown, why), (invalid, _)] = complaints.as_slice() else { panic!("{complaints:?}") };
+        assert_eq!((unknown.as_ref(), invalid.as_ref()), ("properties.linger.mz", "properties.socket.timeout.ms"));
+        assert!(why.contains("No such configuration property"), "{why}");
+    }
+
+    #[test]
+    fn brokers_are_hosts_with_ports_and_fine_settings_are_let_through() {
+        for wrong in ["kafka", ":9092", "kafka:0", "kafka:99999"] {
+            assert!(complaints(&[wrong], &[])[0].1.contains("host:port"), "{wrong}");
+        }
+        assert!(complaints(&[], &[])[0].1.contains("no broker"));
+        assert_eq!(complaints(&["kafka:9092"], &[("socket.timeout.ms", "9000")]), []);
+    }
 }

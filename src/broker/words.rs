@@ -28,6 +28,9 @@ const CAUSES: [(&[&str], &str); 13] = [
     (&["failed to resolve"], "the host's name is not known: check `brokers`"),
 ];
 
+/// What is said where nothing is known: a TLS port hangs up on plaintext without a word.
+const UNKNOWN: &str = "no broker can be reached: check `brokers`, and whether the port wants `security`";
+
 /// Whether a line of the log may say why a cluster cannot be reached.
 pub fn tells(line: &str) -> bool {
     cause(line).is_some() || line.to_lowercase().contains("failed:")
@@ -38,8 +41,8 @@ pub fn explain(line: &str) -> String {
     let line = line.trim();
     match cause(line) {
         Some(cause) => format!("{cause} ({line})"),
-        None if line.is_empty() => "no broker can be reached".to_owned(),
-        None => format!("no broker can be reached ({line})"),
+        None if line.is_empty() => UNKNOWN.to_owned(),
+        None => format!("{UNKNOWN} ({line})"),
     }
 }
 
@@ -79,6 +82,6 @@ mod tests {
             assert!(tells(line) && told.contains(expected) && told.contains(line), "{told}");
         }
         assert!(!tells("1/1 brokers are down"));
-        assert_eq!(explain(""), "no broker can be reached");
+        assert_eq!(explain(""), UNKNOWN);
     }
 }

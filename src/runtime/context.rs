@@ -8,6 +8,8 @@ use super::chaos::Chaos;
 use super::clock::Clock;
 use super::producers::Producers;
 use super::recovery::Recovery;
+use super::sinks::Sinks;
+use crate::broker::Brokers;
 use crate::catalog::Catalog;
 use crate::model::{BarBatch, BarFlags, BarHead, Ledger, SeriesId, SpecId, TimeNs};
 use crate::spec::Specs;
@@ -53,6 +55,10 @@ pub struct Context {
     pub recovered_to: u64,
     /// Whether what the last process accepted is accounted for.
     pub recovery: Arc<Recovery>,
+    /// The way to brokers.
+    pub brokers: Arc<dyn Brokers>,
+    /// What can be seen of the sinks.
+    pub sinks: Arc<Sinks>,
     /// Who breaks things, in simulations.
     pub chaos: Option<Arc<dyn Chaos>>,
 }

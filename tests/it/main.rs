@@ -17,6 +17,7 @@ mod replay;
 mod scripted;
 mod serve;
 mod sim;
+mod sinks;
 mod stall;
 mod store_contract;
 mod verify;

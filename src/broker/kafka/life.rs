@@ -33,15 +33,16 @@ const ALONE_FOR: Duration = Duration::from_secs(60);
 pub struct Shared {
     /// Set when the port is dropped.
     pub stop: AtomicBool,
-    producer: Mutex<Option<Arc<Client>>>,
+    /// The client of the present session, and the session's number.
+    producer: Mutex<Option<(u64, Arc<Client>)>>,
     /// Topics that cannot be used, and why.
     refused: Mutex<BTreeMap<Arc<str>, String>>,
     any_refused: AtomicBool,
 }
 
 impl Shared {
-    /// The client of the present session.
-    pub fn producer(&self) -> Option<Arc<Client>> {
+    /// The client of the present session, and the session's number.
+    pub fn producer(&self) -> Option<(u64, Arc<Client>)> {
         lock(&self.producer).clone()
     }
 
@@ -72,12 +73,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A transaction that is to be committed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The session it was filled in.
+    pub session: u64,
+    /// What becomes visible with it.
+    pub position: String,
+}
+
 /// How a session ended.
 pub enum End {
     /// The producer was dropped.
     Dropped,
     /// For this reason; the next one may follow at once.
     Over(String),
+    /// The client is beyond repair, for this reason; the next one may fare no better, so not at once.
+    Fatal(String),
     /// Records have to go one by one.
     TooLarge,
 }
@@ -88,7 +100,9 @@ pub struct Life {
     transactional_id: Option<String>,
     shared: Arc<Shared>,
     events: Sender<Event>,
-    commits: Receiver<String>,
+    commits: Receiver<Commit>,
+    /// The number of the present session: as many as were told ready.
+    session: u64,
     /// Until when records go one by one.
     alone_until: Option<Instant>,
     told_down: Option<String>,
@@ -104,11 +118,20 @@ impl Life {
         transactional_id: Option<&str>,
         shared: Arc<Shared>,
         events: Sender<Event>,
-        commits: Receiver<String>,
+        commits: Receiver<Commit>,
     ) -> Result<Self, String> {
         let transactional_id = transactional_id.map(str::to_owned);
         let settings = Arc::new(settings);
-        let life = Self { settings, transactional_id, shared, events, commits, alone_until: None, told_down: None };
+        let life = Self {
+            settings,
+            transactional_id,
+            shared,
+            events,
+            commits,
+            session: 0,
+            alone_until: None,
+            told_down: None,
+        };
         life.client(false)?;
         Ok(life)
     }
@@ -133,7 +156,7 @@ impl Life {
                 Ok(End::Dropped) => return,
                 Ok(End::TooLarge) => self.alone_until = Some(Instant::now() + ALONE_FOR),
                 Ok(End::Over(reason)) => tracing::debug!("session with kafka ended: {reason}"),
-                Err(reason) => {
+                Ok(End::Fatal(reason)) | Err(reason) => {
                     self.tell_down(reason);
                     self.pause(ASK_EVERY);
                 }
@@ -159,7 +182,8 @@ impl Life {
             }
         };
         client.context().failed.store(false, Relaxed);
-        *lock(&self.shared.producer) = Some(client.clone());
+        self.session += 1;
+        *lock(&self.shared.producer) = Some((self.session, client.clone()));
         self.told_down = None;
         self.tell(Event::Ready { position });
         Ok(self.serve(&client, &topics, transactions.as_ref()))
@@ -187,9 +211,9 @@ impl Life {
                 return End::Dropped;
             }
             if let Some((_, reason)) = client.client().fatal_error() {
-                return self.over(reason);
+                return self.fatal(reason);
             }
-            if let (Some(transactions), Ok(position)) = (transactions, self.commits.try_recv()) {
+            if let (Some(transactions), Some(position)) = (transactions, self.asked_to_commit()) {
                 match transactions.commit(&position, &self.shared) {
                     Ok(()) => self.tell(Event::Committed),
                     Err(reason) => return self.aborted(client, reason),
@@ -213,6 +237,11 @@ impl Life {
                 asked = Instant::now();
             }
         }
+    }
+
+    /// The position to commit. One of an earlier session is of records that session took with it: its end is told.
+    fn asked_to_commit(&self) -> Option<String> {
+        self.commits.try_iter().find(|commit| commit.session == self.session).map(|commit| commit.position)
     }
 
     /// Looks whether a broker can be reached again, and topics used.
@@ -253,10 +282,20 @@ impl Life {
         End::Over(reason)
     }
 
+    /// As [`Self::over`], of a client beyond repair.
+    fn fatal(&self, reason: String) -> End {
+        self.over(reason.clone());
+        End::Fatal(reason)
+    }
+
     fn aborted(&self, client: &Client, reason: String) -> End {
         let too_large = client.context().too_large.load(Relaxed);
         self.tell(Event::Aborted(reason.clone()));
-        if too_large { End::TooLarge } else { End::Over(reason) }
+        match client.client().fatal_error() {
+            Some((_, fatal)) => End::Fatal(fatal),
+            None if too_large => End::TooLarge,
+            None => End::Over(reason),
+        }
     }
 
     fn tell_down(&mut self, reason: String) {
@@ -287,6 +326,6 @@ impl Life {
 fn is_reached(client: &Client) -> bool {
     let reached = client.client().fetch_metadata(None, CALL).is_ok_and(|metadata| !metadata.brokers().is_empty());
     // Log lines and errors come only while callbacks are served.
-    client.poll(Duration::ZERO);
+    client.poll(SLICE * 4);
     reached
 }

@@ -16,7 +16,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
-use self::life::{Life, Shared};
+use self::life::{Commit, Life, Shared};
 use self::watcher::is_about_topic;
 use super::{Brokers, Event, Producer, Refusal, Settings};
 use crate::model::Record;
@@ -34,7 +34,10 @@ impl Brokers for Kafka {
 pub struct KafkaProducer {
     shared: Arc<Shared>,
     events: Receiver<Event>,
-    commits: Sender<String>,
+    commits: Sender<Commit>,
+    /// With transactions: the last session whose beginning the caller knows of. What it hands over is meant for that one
+    /// alone: the next takes up at another position.
+    session: Option<u64>,
     in_flight: usize,
 }
 
@@ -50,7 +53,7 @@ impl KafkaProducer {
         let life = Life::new(settings, transactional_id, shared.clone(), event_sender, commit_receiver)?;
         let thread = std::thread::Builder::new().name("kafka".into());
         thread.spawn(move || life.live()).map_err(|error| format!("no thread can be started: {error}"))?;
-        Ok(Self { shared, events, commits, in_flight: 0 })
+        Ok(Self { shared, events, commits, session: transactional_id.map(|_| 0), in_flight: 0 })
     }
 }
 
@@ -59,7 +62,10 @@ impl Producer for KafkaProducer {
         if let Some(why) = self.shared.refused(&record.topic) {
             return Err(Refusal::Topic(why));
         }
-        let Some(producer) = self.shared.producer() else { return Err(Refusal::Full) };
+        let Some((session, producer)) = self.shared.producer() else { return Err(Refusal::Full) };
+        if self.session.is_some_and(|known| known != session) {
+            return Err(Refusal::Full);
+        }
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in &record.headers {
             headers = headers.insert(Header { key, value: Some(value.as_slice()) });
@@ -89,13 +95,17 @@ impl Producer for KafkaProducer {
             if let Event::Delivered(_) | Event::Failed(..) = event {
                 self.in_flight = self.in_flight.saturating_sub(1);
             }
+            if let (Event::Ready { .. }, Some(session)) = (&event, &mut self.session) {
+                *session += 1;
+            }
             events.push(event);
         }
     }
 
     fn commit(&mut self, position: &str) {
+        let Some(session) = self.session else { return };
         // There is room: nothing is committed while a commit is on its way.
-        let _ = self.commits.try_send(position.to_owned());
+        let _ = self.commits.try_send(Commit { session, position: position.to_owned() });
     }
 
     fn in_flight(&self) -> usize {
@@ -106,5 +116,27 @@ impl Producer for KafkaProducer {
 impl Drop for KafkaProducer {
     fn drop(&mut self) {
         self.shared.stop.store(true, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_for_the_session_its_caller_knows_of() {
+        let (tell, events) = flume::unbounded();
+        let (commits, asked) = flume::bounded(1);
+        let shared = Arc::new(Shared::default());
+        let mut producer = KafkaProducer { shared, events, commits, session: Some(0), in_flight: 0 };
+        tell.send(Event::Ready { position: None }).unwrap();
+        producer.poll(&mut Vec::new());
+        tell.send(Event::Aborted("fenced".into())).unwrap();
+        tell.send(Event::Ready { position: Some("at 1".into()) }).unwrap();
+        producer.commit("at 2");
+        assert_eq!(asked.try_recv(), Ok(Commit { session: 1, position: "at 2".into() }));
+        producer.poll(&mut Vec::new());
+        producer.commit("at 3");
+        assert_eq!(asked.try_recv(), Ok(Commit { session: 2, position: "at 3".into() }));
     }
 }

@@ -2,6 +2,7 @@
 
 mod broker;
 mod consumer;
+mod delivery;
 mod producer;
 #[cfg(feature = "kafka-tls")]
 mod secure;

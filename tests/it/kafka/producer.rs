@@ -102,7 +102,7 @@ fn records_arrive_once_with_key_and_headers_and_those_of_a_key_in_order() {
 }
 
 /// Sarama's hash partitioner: FNV-1a, as a signed number, modulo, without its sign.
-fn sarama(key: &[u8], partitions: i32) -> i32 {
+pub fn sarama(key: &[u8], partitions: i32) -> i32 {
     let hash = key.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     ((hash as i32) % partitions).abs()
 }
