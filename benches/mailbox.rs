@@ -58,15 +58,15 @@ fn outlet(lane: LaneSender) -> Outlet {
 
 async fn send(outlet: &Outlet, output: &mut Output, envelope: Envelope) {
     output.emit(envelope);
-    outlet.flush(output).await.unwrap();
+    outlet.flush(output, None).await.unwrap();
 }
 
 /// Takes and settles one envelope; `None` at the end.
 async fn take(mailbox: &mut Mailbox) -> Option<Envelope> {
     match mailbox.next().await {
-        Received::Envelope(lane, envelope) => {
+        Received::Envelope(lane, posted) => {
             mailbox.settle(lane, 1);
-            Some(envelope)
+            Some(posted.envelope)
         }
         Received::Ended => None,
         Received::Broken => panic!("the sender broke off"),
@@ -125,7 +125,7 @@ fn next_ready(bencher: Bencher, lanes: usize) {
     let filled = || {
         let (senders, mailbox) = mailbox(lanes, TAKEN);
         for (envelope, lane) in envelopes(TAKEN).into_iter().zip(senders.iter().cycle()) {
-            lane.try_send(envelope).unwrap();
+            lane.try_send(envelope, None).unwrap();
         }
         (senders, mailbox)
     };
@@ -148,7 +148,7 @@ fn next_waiting(bencher: Bencher, lanes: usize) {
         runtime.block_on(async {
             for (envelope, lane) in envelopes.into_iter().zip(senders.iter().cycle()) {
                 // The taker is looked at first and finds nothing.
-                let (taken, sent) = join(take(&mut mailbox), async { lane.try_send(envelope) }).await;
+                let (taken, sent) = join(take(&mut mailbox), async { lane.try_send(envelope, None) }).await;
                 sent.unwrap();
                 taken.unwrap();
             }

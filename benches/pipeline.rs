@@ -188,7 +188,8 @@ fn where_the_time_goes(aggregators: usize, series: u32) {
         "{TICKS} ticks, {series} series, {aggregators} aggregators, fjall: {wall:.1} ns, {cpu:.1} ns CPU per tick"
     );
     for meter in meters {
-        let [busy, waited] = [&meter.busy_ns, &meter.backpressured_ns].map(|ns| per_tick(ns.get() as f64 / 1e9));
+        let spent = meter.spent();
+        let [busy, waited] = [spent.busy, spent.backpressured].map(|time| per_tick(time.as_secs_f64()));
         println!("  {:<9} {} busy {busy:6.1} ns, backpressured {waited:6.1} ns", meter.stage, meter.instance);
     }
 }

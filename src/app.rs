@@ -1,5 +1,6 @@
 //! A checked plan becomes a running process: specs, store, catalog, stages, servers; and then an orderly end.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -8,17 +9,18 @@ use tokio::sync::Semaphore;
 use crate::broker::{Brokers, Kafka};
 use crate::model::{Ledger, TimeNs};
 use crate::runtime::{
-    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Meter, Placement, Producers, Recovery, Running,
-    StageError, Steady, SystemClock, launch, load_catalog,
+    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Measures, Meter, Placement, Producers, Recovery, Running,
+    StageError, Steady, SystemClock, Tracer, launch, load_catalog,
 };
 use crate::serve::{self, Served};
 use crate::spec::Specs;
 use crate::stages;
 use crate::store::{Fjall, Kv, KvError, Memory, Store, StoreError};
+use crate::telemetry::{Observed, prometheus, push};
 use crate::topology::Plan;
 use crate::window::state;
 
-/// The most HTTP connections at once.
+/// The most HTTP connections at once to one port.
 const HTTP_CONNECTIONS: usize = 128;
 
 /// Everything of a process, ready to be launched.
@@ -29,6 +31,8 @@ pub struct App {
     pub context: Context,
     /// What queries are answered from.
     pub served: Arc<Served>,
+    /// What is told of it.
+    pub observed: Observed,
     built: Vec<Built>,
     meters: Arc<OnceLock<Vec<Arc<Meter>>>>,
 }
@@ -59,11 +63,11 @@ pub enum StartError {
     /// A stage cannot be made.
     #[error(transparent)]
     Stage(#[from] StageError),
-    /// The HTTP port cannot be had.
+    /// A port of HTTP cannot be had.
     #[error("cannot listen on {address}: {error}")]
     Http {
         /// Where.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// Why not.
         error: std::io::Error,
     },
@@ -112,6 +116,8 @@ impl App {
             journaled,
             promise: stages::journal::promise(&plan),
             producers,
+            measures: Arc::new(Measures::new(stages::aggregator::instances(&plan))),
+            tracer: plan.telemetry.endpoint.as_ref().map(|_| Arc::new(Tracer::new(plan.telemetry.sample))),
             brokers,
             sinks: Arc::default(),
             chaos,
@@ -119,10 +125,18 @@ impl App {
         };
         let plan = Arc::new(plan);
         let meters = Arc::new(OnceLock::new());
-        let served = Served::new(context.clone(), plan.clone(), meters.clone(), clock.now());
+        let started = clock.now();
+        let observed = Observed {
+            plan: plan.clone(),
+            context: context.clone(),
+            meters: meters.clone(),
+            started,
+            exports: Arc::default(),
+        };
+        let served = Served::new(observed.clone());
         context.routes = serve::grpc(served.clone());
         let built = stages::build_all(&context, &plan, sources)?;
-        Ok(Self { plan, context, served, built, meters })
+        Ok(Self { plan, context, served, observed, built, meters })
     }
 
     /// Launches every stage. Must be called inside an actix `System`.
@@ -136,7 +150,8 @@ impl App {
         // Nobody else sets them.
         let _ = self.meters.set(running.meters().to_vec());
         actix::spawn(serve::balance::watch(self.served.clone()));
-        Launched { plan: self.plan, context: self.context, served: self.served, running }
+        actix::spawn(push::run(self.observed.clone(), running.stopping().clone()));
+        Launched { plan: self.plan, context: self.context, served: self.served, observed: self.observed, running }
     }
 }
 
@@ -148,23 +163,29 @@ pub struct Launched {
     pub context: Context,
     /// What queries are answered from.
     pub served: Arc<Served>,
+    /// What is told of it.
+    pub observed: Observed,
     /// The stages.
     pub running: Running,
 }
 
 impl Launched {
-    /// Serves HTTP, if the plan says so, until the topology stops.
+    /// Serves HTTP and Prometheus, where the plan says so, until the topology stops.
     pub async fn serve_http(&self) -> Result<(), StartError> {
-        let Some(address) = self.plan.http else { return Ok(()) };
+        self.listen(self.plan.http, serve::http(self.served.clone())).await?;
+        self.listen(self.plan.metrics, prometheus::router(self.observed.clone())).await
+    }
+
+    async fn listen(&self, address: Option<SocketAddr>, router: axum::Router) -> Result<(), StartError> {
+        let Some(address) = address else { return Ok(()) };
         let listener = tokio::net::TcpListener::bind(address).await;
         let listener = listener.map_err(|error| StartError::Http { address, error })?;
         let door = Door::new(listener, Arc::new(Semaphore::new(HTTP_CONNECTIONS)));
         let stop = self.running.stopping().clone();
-        let router = serve::http(self.served.clone());
         tokio::task::spawn_local(async move {
             let served = axum::serve(door, router).with_graceful_shutdown(stop.cancelled_owned());
             if let Err(error) = served.await {
-                tracing::error!("http: {error}");
+                tracing::error!("http at {address}: {error}");
             }
         });
         Ok(())

@@ -32,6 +32,8 @@ pub mod serve;
 pub mod spec;
 pub mod stages;
 pub mod store;
+pub mod telemetry;
+pub mod times;
 pub mod tools;
 pub mod topology;
 pub mod window;

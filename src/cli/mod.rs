@@ -4,6 +4,7 @@
 //! 3 it could not start (port taken, data directory in use).
 
 pub mod check;
+pub mod doctor;
 pub mod operate;
 pub mod query;
 pub mod run;
@@ -35,6 +36,7 @@ Examples:
   barline run topologies/edge.yaml --set aggregate.instances=4
   barline check topologies/*.yaml                  every error at once, and the resolved plan
   barline query bars market_ticks symbol=AAPL --from -5m
+  barline doctor                                   what limits it, and which knob to turn
   barline backup /mnt/backup/today                 while it runs
   barline store verify --repair                    every value, and what can be made good
 
@@ -69,6 +71,8 @@ pub enum Command {
     },
     /// Ask a running barline for bars, ticks, series or the ledger.
     Query(query::QueryArgs),
+    /// Say in sentences what limits a running barline and which knob to turn.
+    Doctor(doctor::DoctorArgs),
     /// Derive the bars of a spec again from the journal, compare them with the stored ones, install what differs.
     Replay(operate::ReplayArgs),
     /// Check, repair and measure what is stored.
@@ -130,7 +134,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Graph(args) => check::graph(&args),
         Command::Spec { command: SpecCommand::Check { files } } => check::specs(&files),
-        Command::Query(args) => query_blocking(args),
+        Command::Query(args) => blocking(query::run(args)),
+        Command::Doctor(args) => blocking(doctor::run(args)),
         Command::Replay(args) => operate::replay(&args),
         Command::Store(args) => match args.command {
             operate::StoreCommand::Verify(args) => operate::verify(&args),
@@ -164,9 +169,9 @@ fn cannot_write(error: std::io::Error) -> Failure {
     Failure::ran(format!("cannot write the answer: {error}"))
 }
 
-fn query_blocking(args: query::QueryArgs) -> Exit {
+fn blocking(command: impl Future<Output = Exit>) -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::start)?;
-    runtime.block_on(query::run(args))
+    runtime.block_on(command)
 }
 
 /// The store's own libraries have little to tell an operator.

@@ -166,7 +166,10 @@ pub fn compile(file: &str, text: &str, set: &[&str], environment: &[(String, Str
         overrides.push(Override::of_set(text).map_err(|problem| problem::render(&[problem]))?);
     }
     let kinds = ROWS.iter().map(|row| &row.kind);
-    topology::compile(file, text, kinds, &overrides, machine()).map_err(|problems| problem::render(&problems))
+    let mut plan =
+        topology::compile(file, text, kinds, &overrides, machine()).map_err(|problems| problem::render(&problems))?;
+    plan.telemetry.apply_env(environment).map_err(|problems| problem::render(&problems))?;
+    Ok(plan)
 }
 
 /// This machine; where its memory cannot be read no budget is too large for it.

@@ -6,9 +6,11 @@ use tokio::sync::broadcast;
 
 use super::chaos::Chaos;
 use super::clock::Clock;
+use super::measures::Measures;
 use super::producers::Producers;
 use super::recovery::Recovery;
 use super::sinks::Sinks;
+use super::trace::{Tracer, Tracing};
 use crate::broker::Brokers;
 use crate::catalog::Catalog;
 use crate::model::{BarBatch, BarFlags, BarHead, Ledger, SeriesId, SpecId, TimeNs};
@@ -55,6 +57,10 @@ pub struct Context {
     pub recovered_to: u64,
     /// Whether what the last process accepted is accounted for.
     pub recovery: Arc<Recovery>,
+    /// What stages measure that know more than their batches.
+    pub measures: Arc<Measures>,
+    /// Follows some batches, where somebody takes the traces.
+    pub tracer: Option<Arc<Tracer>>,
     /// The way to brokers.
     pub brokers: Arc<dyn Brokers>,
     /// What can be seen of the sinks.
@@ -107,6 +113,18 @@ impl Context {
 }
 
 impl Context {
+    /// Tells whoever listens that these bars are stored.
+    pub fn announce(&self, bars: &Arc<BarBatch>) {
+        self.measures.stored(self.specs.get(bars.spec), bars, self.clock.now());
+        self.feed.publish(bars);
+    }
+
+    /// The tracing of one instance, where batches are traced.
+    pub(super) fn tracing(&self, stage: &str, instance: u16) -> Option<Tracing> {
+        let tracer = self.tracer.clone()?;
+        Some(Tracing { tracer, clock: self.clock.clone(), stage: stage.into(), instance })
+    }
+
     /// The store, where what `stage` takes has been through the journal.
     pub(super) fn store_behind_journal(&self, stage: &StagePlan) -> Option<Store> {
         let takes_ticks = stage.kind.takes == Some(Flow::Ticks);

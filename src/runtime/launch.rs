@@ -63,12 +63,14 @@ pub fn launch(plan: &Plan, built: Vec<Built>, context: &Context, placement: Plac
                 Built::Source(factory) => {
                     let source = factory(instance);
                     let context = SourceContext {
-                        outlet: SourceOutlet::new(outlet, drops_newest(plan, stage), arrivals.clone()),
+                        outlet: SourceOutlet::new(outlet, drops_newest(plan, stage), arrivals.clone())
+                            .traced(context.tracing(&stage.name, instance)),
                         stop: running.stop.clone(),
                         clock: context.clock.clone(),
                         meter,
                     };
                     running.start(placement, exit, move || async move {
+                        context.meter.thread.adopt();
                         context.meter.set_state(InstanceState::Running);
                         let outcome = match source {
                             Ok(source) => source.run(context.clone()).await,
@@ -98,6 +100,8 @@ pub fn launch(plan: &Plan, built: Vec<Built>, context: &Context, placement: Plac
                         pending: VecDeque::new(),
                         handled: 0,
                         woken: false,
+                        tracing: context.tracing(&stage.name, instance),
+                        carried: None,
                     };
                     running.start(placement, exit, move || worker.run());
                 }

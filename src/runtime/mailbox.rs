@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::lane::{LaneMeter, LaneReceiver};
+use super::lane::{LaneMeter, LaneReceiver, Posted};
 use crate::model::{Envelope, Signal};
 
 /// The receiving side of an instance.
@@ -21,7 +21,7 @@ pub struct Mailbox {
 #[derive(Debug)]
 pub enum Received {
     /// An envelope, and the index of its lane.
-    Envelope(usize, Envelope),
+    Envelope(usize, Posted),
     /// Every lane has ended in order.
     Ended,
     /// A lane broke off without an end: its sender failed.
@@ -76,14 +76,14 @@ impl Mailbox {
     }
 
     /// Handles ends; `None` when a lane ended and others go on.
-    fn sort(&mut self, lane: usize, taken: Option<Envelope>) -> Option<Received> {
+    fn sort(&mut self, lane: usize, taken: Option<Posted>) -> Option<Received> {
         match taken {
-            Some(Envelope::Signal(Signal::End)) => {
+            Some(Posted { envelope: Envelope::Signal(Signal::End), .. }) => {
                 self.open[lane] = false;
                 self.settle(lane, 1);
                 self.open.iter().all(|open| !open).then_some(Received::Ended)
             }
-            Some(envelope) => Some(Received::Envelope(lane, envelope)),
+            Some(posted) => Some(Received::Envelope(lane, posted)),
             None => {
                 self.open[lane] = false;
                 Some(Received::Broken)
@@ -92,7 +92,7 @@ impl Mailbox {
     }
 }
 
-type Taking<'a> = Pin<Box<dyn Future<Output = Option<Envelope>> + 'a>>;
+type Taking<'a> = Pin<Box<dyn Future<Output = Option<Posted>> + 'a>>;
 
 /// Waits for the first of several lanes, looking at them in a fixed order (no random choice, so that the
 /// simulation repeats itself).
@@ -106,7 +106,7 @@ impl<'a> AnyLane<'a> {
 }
 
 impl Future for AnyLane<'_> {
-    type Output = (usize, Option<Envelope>);
+    type Output = (usize, Option<Posted>);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         for (lane, taking) in &mut self.0 {

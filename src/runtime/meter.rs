@@ -4,7 +4,12 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::lane::LaneMeter;
+use super::phases::{Phases, Spent};
+use super::thread_time::ThreadTime;
+use crate::times::Times;
 
 /// Counters of one instance of one stage.
 #[derive(Debug)]
@@ -21,18 +26,29 @@ pub struct Meter {
     pub batches_out: Counter,
     /// Rows sent on.
     pub rows_out: Counter,
-    /// Nanoseconds spent in the stage.
-    pub busy_ns: Counter,
-    /// Nanoseconds spent waiting for room downstream.
-    pub backpressured_ns: Counter,
+    /// What it is doing, and for how long it did what.
+    pub phases: Phases,
+    /// For a source: the thread it lives on.
+    pub thread: ThreadTime,
+    /// How long batches waited in the mailbox.
+    pub queue: Times,
+    /// How long the stage worked on a batch.
+    pub handling: Times,
     /// How often the stage was made anew.
     pub restarts: Counter,
     /// Batches given up because they made the stage fail.
     pub poisoned: Counter,
     state: AtomicU8,
     last_error: Mutex<Option<String>>,
+    /// When the meter was made; what `in_hand` counts from.
+    origin: Instant,
+    /// When the oldest envelope taken and not settled was put into its lane, in nanoseconds; [`NOTHING`] for none.
+    in_hand: AtomicU64,
     lanes: OnceLock<Vec<Arc<LaneMeter>>>,
 }
+
+/// Nothing is in hand.
+const NOTHING: u64 = u64::MAX;
 
 /// A relaxed atomic counter.
 #[derive(Debug, Default)]
@@ -62,11 +78,6 @@ impl Counter {
         self.0.fetch_add(n, Relaxed);
     }
 
-    /// Adds a duration in nanoseconds.
-    pub fn add_time(&self, time: Duration) {
-        self.add(time.as_nanos() as u64);
-    }
-
     /// The count.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
@@ -83,12 +94,16 @@ impl Meter {
             rows_in: Counter::default(),
             batches_out: Counter::default(),
             rows_out: Counter::default(),
-            busy_ns: Counter::default(),
-            backpressured_ns: Counter::default(),
+            phases: Phases::new(),
+            thread: ThreadTime::default(),
+            queue: Times::new(),
+            handling: Times::new(),
             restarts: Counter::default(),
             poisoned: Counter::default(),
             state: AtomicU8::new(InstanceState::Starting as u8),
             last_error: Mutex::new(None),
+            origin: Instant::now(),
+            in_hand: AtomicU64::new(NOTHING),
             lanes: OnceLock::new(),
         })
     }
@@ -111,6 +126,29 @@ impl Meter {
     /// The most envelopes the mailbox holds.
     pub fn capacity(&self) -> u64 {
         self.lanes().iter().map(|lane| lane.capacity()).sum()
+    }
+
+    /// The most envelopes that waited in any one lane at once.
+    pub fn peak(&self) -> u64 {
+        self.lanes().iter().map(|lane| lane.peak()).max().unwrap_or(0)
+    }
+
+    /// Notes when the oldest envelope that is taken and not settled was put into its lane.
+    pub fn hold(&self, oldest: Option<Instant>) {
+        let since = |at: Instant| at.saturating_duration_since(self.origin).as_nanos() as u64;
+        self.in_hand.store(oldest.map_or(NOTHING, since), Relaxed);
+    }
+
+    /// The age of the oldest envelope that waits or is being worked on.
+    pub fn lag(&self) -> Duration {
+        let in_hand = Some(self.in_hand.load(Relaxed)).filter(|since| *since != NOTHING);
+        let in_hand = in_hand.map(|since| self.origin.elapsed().saturating_sub(Duration::from_nanos(since)));
+        self.lanes().iter().map(|lane| lane.oldest()).chain(in_hand).max().unwrap_or_default()
+    }
+
+    /// The time since the launch, by what it was spent on.
+    pub fn spent(&self) -> Spent {
+        self.thread.divide(self.phases.spent())
     }
 
     /// Where in its life the instance is.

@@ -1,7 +1,7 @@
 //! L3: the shell around the stages. Waiting, sending, counting, time and failure live here, once.
 //!
 //! Read in this order: [`stage`] and [`source`] (what a stage is), [`lane`], [`mailbox`] and [`outlet`] (how
-//! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside), [`worker`] (the life of
+//! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside; of it [`phases`] and [`thread_time`]), [`measures`] (what some stages know beside), [`trace`] (one batch followed), [`worker`] (the life of
 //! a stage instance), [`actor`] (the one actor that hosts them all), [`mod@launch`] (a plan becomes running actors),
 //! [`drain`] (how they end), [`recovery`] (what the last process left), [`producers`] (who sent what already), [`door`] (who may connect), [`sinks`] (what can be seen of who sends bars away), [`sim`] (all of it on one paused thread).
 
@@ -14,14 +14,18 @@ pub mod drain;
 pub mod lane;
 pub mod launch;
 pub mod mailbox;
+pub mod measures;
 pub mod meter;
 pub mod outlet;
+pub mod phases;
 pub mod producers;
 pub mod recovery;
 pub mod sim;
 pub mod sinks;
 pub mod source;
 pub mod stage;
+pub mod thread_time;
+pub mod trace;
 pub mod worker;
 
 pub use chaos::{Act, Chaos, Moment};
@@ -30,10 +34,13 @@ pub use context::{BarFeed, Context, Promise, load_catalog};
 pub use door::Door;
 pub use drain::{DrainReport, Exit};
 pub use launch::{Built, Placement, Running, launch};
+pub use measures::Measures;
 pub use meter::{InstanceState, Meter};
 pub use outlet::SourceOutlet;
+pub use phases::Spent;
 pub use producers::{Admission, Producers};
 pub use recovery::{Found, Recovery};
 pub use sinks::{Latencies, Link, Sink, Sinks};
 pub use source::{Source, SourceContext};
 pub use stage::{Output, Severity, Stage, StageError, StageFactory, Start};
+pub use trace::Tracer;

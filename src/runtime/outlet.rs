@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use tokio::time::Instant;
-
 use super::lane::{LaneMeter, LaneSender, SendError};
 use super::meter::Meter;
+use super::phases::Phase;
 use super::stage::{Output, Target};
+use super::trace::{Started, Trace, Tracing};
 use crate::model::{Envelope, Signal, TickBatch, TickSlice};
 
 /// The lanes out of one instance.
@@ -28,27 +28,32 @@ impl Outlet {
         Self { stages, meter }
     }
 
-    /// Sends all of `output`, in order, waiting for room.
-    pub async fn flush(&self, output: &mut Output) -> Result<(), DownstreamGone> {
+    /// Sends all of `output`, in order, waiting for room. The first batch for each target carries `trace` on; tells
+    /// whether any did.
+    pub async fn flush(&self, output: &mut Output, trace: Option<Trace>) -> Result<bool, DownstreamGone> {
+        let mut told: Vec<Target> = Vec::new();
         for (target, envelope) in output.drain() {
+            let rows = envelope.rows() as u64;
             self.meter.batches_out.add(1);
-            self.meter.rows_out.add(envelope.rows() as u64);
+            self.meter.rows_out.add(rows);
+            let trace = trace.filter(|_| rows > 0 && !told.contains(&target));
+            told.extend(trace.map(|_| target));
             match target {
-                Target::All => self.send_all(envelope).await?,
+                Target::All => self.send_all(envelope, trace).await?,
                 Target::Instance { stage, instance } => {
                     if let Some(lane) = self.stages.get(stage).and_then(|lanes| lanes.get(instance as usize)) {
-                        self.send(lane, envelope).await?;
+                        self.send(lane, envelope, trace).await?;
                     }
                 }
             }
         }
-        Ok(())
+        Ok(!told.is_empty())
     }
 
     /// Tells everyone downstream that nothing follows.
     pub async fn end(&self) {
         // Whoever is gone need not be told.
-        let _ = self.send_all(Envelope::Signal(Signal::End)).await;
+        let _ = self.send_all(Envelope::Signal(Signal::End), None).await;
     }
 
     /// The counters of every lane.
@@ -56,21 +61,23 @@ impl Outlet {
         self.stages.iter().flatten().map(LaneSender::meter)
     }
 
-    async fn send_all(&self, envelope: Envelope) -> Result<(), DownstreamGone> {
+    async fn send_all(&self, envelope: Envelope, trace: Option<Trace>) -> Result<(), DownstreamGone> {
         for lane in self.stages.iter().flatten() {
-            self.send(lane, envelope.clone()).await?;
+            self.send(lane, envelope.clone(), trace).await?;
         }
         Ok(())
     }
 
-    async fn send(&self, lane: &LaneSender, envelope: Envelope) -> Result<(), DownstreamGone> {
-        match lane.try_send(envelope) {
+    async fn send(&self, lane: &LaneSender, envelope: Envelope, trace: Option<Trace>) -> Result<(), DownstreamGone> {
+        match lane.try_send(envelope, trace) {
             Ok(()) => Ok(()),
             Err(SendError::Gone) => Err(DownstreamGone),
             Err(SendError::Full(envelope)) => {
-                let since = Instant::now();
-                let sent = lane.send(envelope).await;
-                self.meter.backpressured_ns.add_time(since.elapsed());
+                self.meter.phases.enter(Phase::Backpressured);
+                self.meter.thread.begin_wait();
+                let sent = lane.send(envelope, trace).await;
+                self.meter.thread.end_wait();
+                self.meter.phases.enter(Phase::Busy);
                 sent.map_err(|_| DownstreamGone)
             }
         }
@@ -86,6 +93,8 @@ pub struct SourceOutlet {
     gate: Arc<tokio::sync::Mutex<()>>,
     /// Numbers arrivals over all sources of the process; a `journal` stage numbers them anew.
     arrivals: Arc<AtomicU64>,
+    /// Where batches are traced.
+    tracing: Option<Tracing>,
 }
 
 /// A turn to send out of a source.
@@ -97,14 +106,20 @@ pub struct Turn<'a> {
 impl Turn<'_> {
     /// Sends one batch, waiting for room, or gives it up where the topology says `drop_newest`.
     pub async fn send(&self, batch: TickBatch) -> Result<Sent, DownstreamGone> {
-        let SourceOutlet { outlet, drop_newest, arrivals, .. } = self.outlet;
+        let SourceOutlet { outlet, drop_newest, arrivals, tracing, .. } = self.outlet;
         if *drop_newest && outlet.meters().any(|lane| lane.depth() >= lane.capacity()) {
             return Ok(Sent::Dropped);
         }
         outlet.meter.batches_out.add(1);
         outlet.meter.rows_out.add(batch.len() as u64);
-        let offset = arrivals.fetch_add(batch.len() as u64, Relaxed);
-        outlet.send_all(Envelope::Ticks(TickSlice::whole(Arc::new(batch), offset))).await?;
+        let rows = batch.len() as u64;
+        let offset = arrivals.fetch_add(rows, Relaxed);
+        let span = tracing.as_ref().and_then(Tracing::begin);
+        let trace = span.as_ref().map(Started::trace);
+        outlet.send_all(Envelope::Ticks(TickSlice::whole(Arc::new(batch), offset)), trace).await?;
+        if let (Some(tracing), Some(span)) = (tracing, span) {
+            tracing.end(span, rows);
+        }
         Ok(Sent::Delivered)
     }
 }
@@ -121,7 +136,12 @@ pub enum Sent {
 impl SourceOutlet {
     /// The outlet of a source; `drop_newest` gives a batch up when a lane is full instead of waiting.
     pub fn new(outlet: Outlet, drop_newest: bool, arrivals: Arc<AtomicU64>) -> Self {
-        Self { outlet, drop_newest, gate: Arc::default(), arrivals }
+        Self { outlet, drop_newest, gate: Arc::default(), arrivals, tracing: None }
+    }
+
+    /// As it is, with some of its batches traced.
+    pub fn traced(self, tracing: Option<Tracing>) -> Self {
+        Self { tracing, ..self }
     }
 
     /// Waits for this caller's turn to send: what one caller sends during its turn leaves together, in order.

@@ -3,15 +3,20 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::chaos::{Act, Chaos, Moment};
 use super::clock::Clock;
 use super::drain::Exit;
+use super::lane::Posted;
 use super::mailbox::{Mailbox, Received};
 use super::meter::{InstanceState, Meter};
 use super::outlet::Outlet;
+use super::phases::Phase;
 use super::stage::{Output, Severity, Stage, StageError, StageFactory, Start};
+use super::trace::{Started, Trace, Tracing};
 use crate::model::{Envelope, Ledger, Reason, Rows, TickSlice};
 use crate::store::{Poisoned, Store};
 
@@ -47,6 +52,10 @@ pub struct Worker {
     pub handled: u64,
     /// Whether the last call was a wake that was due.
     pub woken: bool,
+    /// Where traced batches are followed.
+    pub tracing: Option<Tracing>,
+    /// The trace that goes on with what the stage gives next.
+    pub carried: Option<Trace>,
 }
 
 /// An input that is not settled yet.
@@ -54,6 +63,9 @@ pub struct Pending {
     lane: usize,
     envelope: Envelope,
     panics: u32,
+    /// When it was put into the lane.
+    at: Instant,
+    span: Option<Started>,
 }
 
 /// One call of a stage.
@@ -81,6 +93,7 @@ impl Worker {
             }
             Err(exit) => exit,
         };
+        self.meter.phases.enter(Phase::Idle);
         let state = if exit == Exit::Completed { InstanceState::Completed } else { InstanceState::Failed };
         self.meter.set_state(state);
         exit
@@ -171,20 +184,13 @@ impl Worker {
         let received = match (wake_in, self.mailbox.try_next()) {
             (Some(Duration::ZERO), None) => return Ok(Call::Wake),
             (_, Some(received)) => received,
-            (None, None) => self.mailbox.next().await,
-            (Some(pause), None) => tokio::select! {
-                biased;
-                received = self.mailbox.next() => received,
-                () = tokio::time::sleep(pause) => return Ok(Call::Wake),
+            (pause, None) => match self.wait(pause).await {
+                Some(received) => received,
+                None => return Ok(Call::Wake),
             },
         };
         match received {
-            Received::Envelope(lane, envelope) => {
-                self.meter.batches_in.add(1);
-                self.meter.rows_in.add(envelope.rows() as u64);
-                self.pending.push_back(Pending { lane, envelope: envelope.clone(), panics: 0 });
-                Ok(Call::Handle(envelope))
-            }
+            Received::Envelope(lane, posted) => Ok(Call::Handle(self.take(lane, posted))),
             Received::Ended => {
                 self.meter.set_state(InstanceState::Draining);
                 Ok(Call::Finish)
@@ -193,19 +199,59 @@ impl Worker {
         }
     }
 
+    /// Waits for input, at most so long.
+    async fn wait(&mut self, pause: Option<Duration>) -> Option<Received> {
+        self.meter.phases.enter(Phase::Idle);
+        let received = match pause {
+            None => Some(self.mailbox.next().await),
+            Some(pause) => tokio::select! {
+                biased;
+                received = self.mailbox.next() => Some(received),
+                () = tokio::time::sleep(pause) => None,
+            },
+        };
+        self.meter.phases.enter(Phase::Busy);
+        received
+    }
+
+    /// Counts an envelope in and keeps it until it is settled.
+    fn take(&mut self, lane: usize, posted: Posted) -> Envelope {
+        let Posted { envelope, at, trace } = posted;
+        self.meter.batches_in.add(1);
+        self.meter.rows_in.add(envelope.rows() as u64);
+        self.meter.queue.record(at.elapsed());
+        let span = self.tracing.as_ref().zip(trace).map(|(tracing, trace)| tracing.follow(trace, at));
+        self.pending.push_back(Pending { lane, envelope: envelope.clone(), panics: 0, at, span });
+        self.hold();
+        envelope
+    }
+
+    /// Lets it be seen from outside how old the input in hand is.
+    fn hold(&self) {
+        self.meter.hold(self.pending.front().map(|pending| pending.at));
+    }
+
     /// Calls the stage until it succeeds or fails for good, and sends what it gave.
     async fn perform(&mut self, stage: &mut dyn Stage, call: &Call, given: usize) -> Result<Outcome, Exit> {
         let mut pause = FIRST_PAUSE;
         let mut output = Output::default();
         loop {
             let panic_at = self.interfere(given).await;
-            match self.call(stage, call.clone(), &mut output, panic_at) {
+            let since = Instant::now();
+            let outcome = self.call(stage, call.clone(), &mut output, panic_at);
+            self.count(call, given, since.elapsed());
+            match outcome {
                 Outcome::Done => {
                     if self.meter.state() == InstanceState::Retrying {
                         self.meter.set_state(InstanceState::Running);
                     }
-                    let sent = self.outlet.flush(&mut output).await;
-                    return sent.map(|()| Outcome::Done).map_err(|_| Exit::Severed);
+                    if let (Call::Handle(_), Some(span)) = (call, self.pending.get(given).and_then(|p| p.span.as_ref()))
+                    {
+                        self.carried = Some(span.trace());
+                    }
+                    let sent = self.outlet.flush(&mut output, self.carried).await.map_err(|_| Exit::Severed)?;
+                    self.carried = self.carried.filter(|_| !sent);
+                    return Ok(Outcome::Done);
                 }
                 Outcome::Failed(error) if error.severity == Severity::Poison && matches!(call, Call::Handle(_)) => {
                     return Ok(Outcome::Failed(error));
@@ -220,7 +266,6 @@ impl Worker {
     }
 
     fn call(&self, stage: &mut dyn Stage, call: Call, output: &mut Output, panic_at: Option<Moment>) -> Outcome {
-        let since = Instant::now();
         let now = self.clock.now();
         let result = catch_unwind(AssertUnwindSafe(|| {
             assert!(panic_at != Some(Moment::Before), "made to panic before the call");
@@ -232,11 +277,20 @@ impl Worker {
             assert!(panic_at != Some(Moment::After), "made to panic after the call");
             result
         }));
-        self.meter.busy_ns.add_time(since.elapsed());
         match result {
             Ok(Ok(())) => Outcome::Done,
             Ok(Err(error)) => Outcome::Failed(error),
             Err(panic) => Outcome::Panicked(panic_message(panic.as_ref())),
+        }
+    }
+
+    /// Counts the time a call took for the input it was about.
+    fn count(&mut self, call: &Call, given: usize, worked: Duration) {
+        if let Call::Handle(_) = call {
+            self.meter.handling.record(worked);
+            if let Some(span) = self.pending.get_mut(given).and_then(|pending| pending.span.as_mut()) {
+                span.worked += worked;
+            }
         }
     }
 
@@ -280,6 +334,7 @@ impl Worker {
     /// Gives up the input at `given`: its ticks are counted as dropped.
     fn poison(&mut self, given: usize, message: &str) {
         let Some(Pending { lane, envelope, .. }) = self.pending.remove(given) else { return };
+        self.hold();
         self.meter.poisoned.add(1);
         self.note(&format!("batch of {} rows given up: {message}", envelope.rows()));
         if let Envelope::Ticks(slice) = &envelope {
@@ -303,12 +358,16 @@ impl Worker {
 
     /// Settles the first `count` pending inputs.
     fn settle(&mut self, count: usize) -> usize {
-        for Pending { lane, envelope, .. } in self.pending.drain(..count) {
+        for Pending { lane, envelope, span, .. } in self.pending.drain(..count) {
             if let Envelope::Ticks(slice) = &envelope {
                 self.handled = self.handled.max(slice.end_offset());
             }
+            if let (Some(tracing), Some(span)) = (&self.tracing, span) {
+                tracing.end(span, envelope.rows() as u64);
+            }
             self.mailbox.settle(lane, 1);
         }
+        self.hold();
         count
     }
 
@@ -324,7 +383,9 @@ impl Worker {
     }
 
     fn note(&self, message: &str) {
-        tracing::error!(stage = self.meter.stage, instance = self.meter.instance, "{message}");
+        let traced = self.pending.iter().find_map(|pending| pending.span.as_ref());
+        let trace_id = traced.map(|span| format!("{:032x}", span.trace().id));
+        tracing::error!(stage = self.meter.stage, instance = self.meter.instance, trace_id, "{message}");
         self.meter.set_last_error(message.to_owned());
     }
 }

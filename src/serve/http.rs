@@ -15,12 +15,13 @@ use super::json::{BarJson, TickJson, dimensions};
 use super::params::Params;
 use super::read::{BarQuery, ReadError, TickQuery, bars, select, sinks, specs, state, ticks};
 use super::served::Served;
-use super::{convert, when};
+use super::{convert, page, when};
 use crate::codec::admit::quote;
 
 const INDEX: &str = "\
 barline
 
+/                  what runs, live, in a browser
 /health            is the process alive
 /ready             is every instance of the topology at work; 503 with the reasons if not
 /api/v1/bars       ?spec=NAME [&match=DIMENSION=VALUE]... [&exact] [&from=TIME] [&to=TIME] [&granularity=1s] [&limit=1000]
@@ -29,6 +30,7 @@ barline
 /api/v1/ledger     [?spec=NAME] ticks received against ticks found in bars
 /api/v1/topology   stages, instances, mailboxes
 /api/v1/sinks      how far bars have come on their way to Kafka
+/api/v1/metrics    every figure at this moment; the same for Prometheus at /metrics on the port of `metrics`
 
 VALUE may be * for any. TIME is RFC 3339, nanoseconds since 1970, `now`, or a span before now as in -5m.
 ";
@@ -38,7 +40,8 @@ type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
 /// Every HTTP path.
 pub fn http(served: Arc<Served>) -> Router {
     Router::new()
-        .route("/", get(|| async { INDEX }))
+        .merge(page::routes())
+        .route("/api", get(|| async { INDEX }))
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/api/v1/bars", get(query_bars))
@@ -47,6 +50,7 @@ pub fn http(served: Arc<Served>) -> Router {
         .route("/api/v1/ledger", get(ledger))
         .route("/api/v1/topology", get(topology))
         .route("/api/v1/sinks", get(sinks))
+        .route("/api/v1/metrics", get(metrics))
         .fallback(no_such_path)
         .method_not_allowed_fallback(only_get)
         .with_state(served)
@@ -124,6 +128,10 @@ async fn topology(State(served): State<Arc<Served>>) -> Response {
     Json(state::topology(&served)).into_response()
 }
 
+async fn metrics(State(served): State<Arc<Served>>) -> Response {
+    Json(served.observed.snapshot()).into_response()
+}
+
 async fn sinks(State(served): State<Arc<Served>>) -> Result<Response, ReadError> {
     Ok(Json(sinks::sinks(&served.context)?).into_response())
 }
@@ -139,7 +147,7 @@ fn needed(spec: &str) -> Result<&str, ReadError> {
 }
 
 async fn no_such_path(uri: Uri) -> ReadError {
-    ReadError::NotFound(format!("no such path {:?}; / lists them", quote(uri.path())))
+    ReadError::NotFound(format!("no such path {:?}; /api lists them", quote(uri.path())))
 }
 
 async fn only_get() -> Response {

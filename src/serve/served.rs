@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::TimeNs;
 use crate::model::time::SECOND;
 use crate::runtime::{Context, InstanceState, Meter};
+use crate::telemetry::Observed;
 use crate::topology::{Plan, plan};
 
 /// The most scans at once, over gRPC and HTTP together. Each holds at most a few tens of megabytes and one thread
@@ -24,6 +25,8 @@ pub struct Served {
     pub meters: Arc<OnceLock<Vec<Arc<Meter>>>>,
     /// When the process started.
     pub started: TimeNs,
+    /// What is told of it.
+    pub observed: Observed,
     pub(super) scans: Arc<Semaphore>,
     /// Why the ledger does not balance at rest; empty while it does.
     imbalance: Mutex<Vec<String>>,
@@ -31,15 +34,11 @@ pub struct Served {
 }
 
 impl Served {
-    /// What a process serves that `started` then; `meters` are filled in when it is launched.
-    pub fn new(
-        context: Context,
-        plan: Arc<Plan>,
-        meters: Arc<OnceLock<Vec<Arc<Meter>>>>,
-        started: TimeNs,
-    ) -> Arc<Self> {
+    /// What the process that is `observed` serves; the meters are filled in when it is launched.
+    pub fn new(observed: Observed) -> Arc<Self> {
         let (scans, stop) = (Arc::new(Semaphore::new(MAX_SCANS)), CancellationToken::new());
-        Arc::new(Self { context, plan, meters, started, scans, imbalance: Mutex::default(), stop })
+        let Observed { plan, context, meters, started, .. } = observed.clone();
+        Arc::new(Self { context, plan, meters, started, observed, scans, imbalance: Mutex::default(), stop })
     }
 
     /// Ends every live subscription and makes health checks say that nothing is served any more. To be called when

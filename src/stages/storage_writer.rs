@@ -131,7 +131,7 @@ impl Stage for StorageWriter {
                     Some(stored) => stored,
                     None => self.store(bars, now)?,
                 };
-                self.context.feed.publish(&bars);
+                self.context.announce(&bars);
                 out.emit(Envelope::Bars(bars));
                 Ok(())
             }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -139,6 +140,7 @@ impl StoreBatch {
     /// # Errors
     /// The port fails, or a bar's granularity is unknown; then nothing of the batch is stored.
     pub fn commit(self, durability: Durability) -> Result<(), StoreError> {
+        let since = Instant::now();
         if let Some(error) = self.error {
             return Err(error);
         }
@@ -171,6 +173,7 @@ impl StoreBatch {
         checkpoints.retain(|(instances, _), _| !self.forgotten.contains(instances));
         drop(checkpoints);
         drop(gate);
+        inner.commits.note(durability, since.elapsed(), ticks);
         settled.iter().for_each(|space| inner.kv.settle(space));
         Ok(())
     }

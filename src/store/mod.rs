@@ -5,7 +5,7 @@
 //! `mend` for what a damaged log has cost), [`memory`] and, for simulations, [`sim_disk`]; [`hooked`] stands before any of
 //! them. Then [`value`], [`keys`], [`bar_bytes`] and `outbox_bytes` (bytes); [`partition`] (data that ages is cut by time,
 //! so that it can be dropped whole); [`types`] (questions and answers); [`open`] (with `heal` for what is damaged),
-//! [`batch`], [`bars`], [`ticks`] and [`reap`] (the doing); [`sorted`] and [`cluster`] (the journal clustered by series);
+//! [`batch`] (with [`commits`], what they cost), [`bars`], [`ticks`] and [`reap`] (the doing); [`sorted`] and [`cluster`] (the journal clustered by series);
 //! [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what is put aside); `producers` (whose
 //! batches are in the journal), [`outbox`] (the bars in the order they were stored), [`cursor`] and [`follower`]
 //! (who follows them) and `upkeep` (what the operators'
@@ -16,6 +16,7 @@ pub mod bars;
 pub mod batch;
 mod budget;
 pub mod cluster;
+pub mod commits;
 pub mod cursor;
 mod dir_check;
 mod disk_options;

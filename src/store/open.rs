@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::budget::Spending;
+use super::commits::Commits;
 use super::doom;
 use super::heal::heal;
 use super::keys::{self, PartitionName};
@@ -46,6 +47,7 @@ pub(super) struct Inner {
     /// Whether bars were written by somebody else than the pipeline's writer.
     pub backfilled: AtomicBool,
     pub spending: Spending,
+    pub commits: Commits,
     /// Partitions that others have taken the place of, as long as somebody may read them.
     pub replaced: Mutex<Vec<Partition>>,
     /// Commits hold it shared from placing to writing, the reaper alone while it drops.
@@ -108,6 +110,7 @@ impl Store {
             bars_alone: Mutex::default(),
             backfilled: AtomicBool::new(false),
             spending: Spending::new(),
+            commits: Commits::default(),
             replaced: Mutex::default(),
             gate: RwLock::new(()),
             specs: stores,

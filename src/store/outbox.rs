@@ -460,6 +460,9 @@ impl Store {
     }
 }
 
+/// Followers that lose something, and why.
+type Losers = Vec<(Arc<Follower>, GivenUp)>;
+
 impl State {
     fn kept(&self) -> Range<u64> {
         self.parts.front().map_or(self.end, |part| part.first)..self.end
@@ -501,7 +504,7 @@ impl State {
     }
 
     /// Whether the oldest partition is to go: where it ends, and which followers lose something by it, and why.
-    fn oldest_to_go(&self, now: TimeNs, keep: Keep) -> Option<(u64, Vec<(Arc<Follower>, GivenUp)>)> {
+    fn oldest_to_go(&self, now: TimeNs, keep: Keep) -> Option<(u64, Losers)> {
         let (next, bytes) = (self.parts.get(1)?, self.parts.iter().map(|part| part.bytes).sum::<u64>());
         // What comes after a partition was begun is younger than that.
         let is_older = |than: DurationNs| next.began < now.saturating_sub(than);

@@ -158,6 +158,13 @@ impl Check<'_> {
     fn ports(&mut self, settings: &Settings) {
         let mut taken: Vec<(SocketAddr, String)> =
             settings.http.map(|(http, _)| (http, "http".into())).into_iter().collect();
+        if let Some((metrics, place)) = settings.metrics {
+            if taken.iter().any(|(http, _)| collide(*http, metrics)) {
+                let problem = Problem::new(format!("metrics listens at {metrics} like http"));
+                self.report(place, problem.remedy("give one of them another port"));
+            }
+            taken.push((metrics, "metrics".into()));
+        }
         for draft in self.drafts {
             for listen in &draft.listens {
                 if let Some((_, other)) = taken.iter().find(|(other, _)| collide(*other, listen.value)) {

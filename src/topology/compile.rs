@@ -85,6 +85,8 @@ fn assemble(settings: &Settings, drafts: &[Draft], order: &[usize]) -> Plan {
         data_dir: settings.data_dir.clone(),
         specs_dir: settings.specs_dir.clone(),
         http: settings.http.map(|(address, _)| address),
+        metrics: settings.metrics.map(|(address, _)| address),
+        telemetry: settings.telemetry.clone(),
         drain: settings.drain,
         budget: Budget { memory: settings.memory.0, disk: 0 },
         cache_bytes: settings.cache_bytes,
@@ -126,6 +128,7 @@ stages:
         let plan = compile_text(REVERSED).unwrap();
         assert_eq!((plan.name.as_str(), plan.data_dir.as_deref()), ("test", Some(std::path::Path::new("./data"))));
         assert_eq!(plan.http.map(|http| http.to_string()).as_deref(), Some("127.0.0.1:9877"));
+        assert_eq!(plan.metrics.map(|metrics| metrics.to_string()).as_deref(), Some("127.0.0.1:9878"));
         assert_eq!((plan.drain, plan.cache_bytes), (30_000_000_000, 64 << 20));
         assert_eq!(plan.stages[2].mailbox, MailboxPlan { capacity: 64, when_full: WhenFull::Block });
     }

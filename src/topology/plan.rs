@@ -10,6 +10,7 @@ use crate::model::DurationNs;
 use crate::spec::units::{format_bytes, format_duration};
 
 use super::kind::{Facts, Kind, Role};
+use super::telemetry::TelemetryPlan;
 
 /// The most queries that read at once, over gRPC and HTTP together.
 pub const QUERIES: usize = 16;
@@ -29,6 +30,10 @@ pub struct Plan {
     pub specs_dir: PathBuf,
     /// Where HTTP listens, if it does.
     pub http: Option<SocketAddr>,
+    /// Where Prometheus scrapes, if it may.
+    pub metrics: Option<SocketAddr>,
+    /// What is pushed where.
+    pub telemetry: TelemetryPlan,
     /// How long a shutdown may take.
     pub drain: DurationNs,
     /// What the whole process may take.
@@ -177,11 +182,12 @@ impl fmt::Debug for StagePlan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let data = self.data_dir.as_ref().map_or("in memory".to_owned(), |dir| dir.display().to_string());
-        let http = self.http.map_or("off".to_owned(), |address| address.to_string());
+        let [http, metrics] =
+            [self.http, self.metrics].map(|listen| listen.map_or("off".to_owned(), |address| address.to_string()));
         writeln!(f, "topology {}", self.name)?;
         writeln!(
             f,
-            "data {data} · specs {} · http {http} · drain {}",
+            "data {data} · specs {} · http {http} · metrics {metrics} · drain {}",
             self.specs_dir.display(),
             format_duration(self.drain)
         )?;
@@ -224,9 +230,9 @@ mod tests {
 
     #[test]
     fn the_resolved_plan_is_shown_with_its_bounds() {
-        let text = "{topology: small, store: memory, http: off, stages: {in: {kind: host_metrics, instances: 2}, agg: \
+        let text = "{topology: small, store: memory, http: off, metrics: off, stages: {in: {kind: host_metrics, instances: 2}, agg: \
                     {kind: aggregator, from: in, mailbox: {capacity: 4, when_full: drop_newest}}}}";
-        let shown = "topology small\ndata in memory · specs ./specs · http off · drain 30s\n\n\
+        let shown = "topology small\ndata in memory · specs ./specs · http off · metrics off · drain 30s\n\n\
                      STAGE  KIND          FROM  INSTANCES  LANES  MAILBOX        MEMORY ≤\n\
                      in     host_metrics  -             2      -  -                   0 B\n\
                      agg    aggregator    in            1      2  4 drop_newest    32 KiB\n\n\

@@ -11,9 +11,11 @@ use crate::spec::units::format_bytes;
 use crate::spec::yaml::{Node, Place, Sources};
 
 use super::compile::Machine;
-use super::written::{WrittenHttp, WrittenTopology};
+use super::telemetry::TelemetryPlan;
+use super::written::{WrittenListener, WrittenTopology};
 
 const HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9877);
+const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9878);
 const DRAIN: DurationNs = 30 * SECOND;
 const CACHE: u64 = 64 << 20;
 const MEMORY: u64 = 2 << 30;
@@ -29,6 +31,10 @@ pub struct Settings {
     pub specs_dir: PathBuf,
     /// Where HTTP listens, and where that is written.
     pub http: Option<(SocketAddr, Place)>,
+    /// Where Prometheus scrapes, and where that is written.
+    pub metrics: Option<(SocketAddr, Place)>,
+    /// What is pushed where.
+    pub telemetry: TelemetryPlan,
     /// How long a shutdown may take.
     pub drain: DurationNs,
     /// The memory budget in bytes, and where it is written.
@@ -72,7 +78,9 @@ impl Settings {
             name: written.topology.as_ref().map_or_else(|| stem(file), |name| name.value.clone()),
             data_dir: (!in_memory).then_some(directory),
             specs_dir: written.specs.as_deref().unwrap_or("./specs").into(),
-            http: http(root, sources, problems),
+            http: listener("http", HTTP, root, sources, problems),
+            metrics: listener("metrics", METRICS, root, sources, problems),
+            telemetry: TelemetryPlan::of(written.telemetry.as_ref(), sources, problems),
             drain: written.drain.as_ref().map_or(DRAIN, |drain| drain.value.0),
             memory: memory.map_or((MEMORY.min(machine.memory_bytes), root.place), |m| (m.value.0, m.place)),
             disk: written.budget.as_ref().and_then(|b| b.disk.as_ref()).map(|disk| (disk.value.0, disk.place)),
@@ -86,20 +94,26 @@ impl Settings {
     }
 }
 
-/// `http: off`, or where it listens.
-fn http(root: &Node, sources: &Sources, problems: &mut Vec<Problem>) -> Option<(SocketAddr, Place)> {
-    let Some(node) = root.get("http") else { return Some((HTTP, root.place)) };
+/// `key: off`, or where it listens.
+fn listener(
+    key: &str,
+    default: SocketAddr,
+    root: &Node,
+    sources: &Sources,
+    problems: &mut Vec<Problem>,
+) -> Option<(SocketAddr, Place)> {
+    let Some(node) = root.get(key) else { return Some((default, root.place)) };
     match node.text() {
         Some("off" | "false") => None,
         Some(other) => {
-            let problem = Problem::new(format!("unknown value `{other}` for `http`"));
-            problems.push(sources.at(node.place, problem.allowed("off, or {listen: 127.0.0.1:9877}")));
+            let problem = Problem::new(format!("unknown value `{other}` for `{key}`"));
+            problems.push(sources.at(node.place, problem.allowed(format!("off, or {{listen: {default}}}"))));
             None
         }
         None => {
-            let written: Option<WrittenHttp> = decode(node, sources, problems);
+            let written: Option<WrittenListener> = decode(node, sources, problems);
             let listen = written.and_then(|http| http.listen);
-            Some(listen.map_or((HTTP, node.place), |listen| (listen.value.0, listen.place)))
+            Some(listen.map_or((default, node.place), |listen| (listen.value.0, listen.place)))
         }
     }
 }

@@ -3,11 +3,13 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::telemetry::WrittenTelemetry;
 use crate::spec::decode::{At, Ordered};
 use crate::spec::units::{Address, ByteSize, DurationText};
 
 /// The top-level keys that are no block of stages.
-pub const SETTINGS: [&str; 8] = ["topology", "data_dir", "store", "specs", "http", "drain", "budget", "cache"];
+pub const SETTINGS: [&str; 10] =
+    ["topology", "data_dir", "store", "specs", "http", "metrics", "telemetry", "drain", "budget", "cache"];
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -21,8 +23,12 @@ pub struct WrittenTopology {
     pub store: Option<At<String>>,
     /// The directory of series specs.
     pub specs: Option<String>,
-    /// `off` or a mapping, which is read as [`WrittenHttp`] by itself.
+    /// `off` or a mapping, which is read as [`WrittenListener`] by itself.
     pub http: Option<IgnoredAny>,
+    /// As `http`, for Prometheus.
+    pub metrics: Option<IgnoredAny>,
+    /// What is pushed where.
+    pub telemetry: Option<WrittenTelemetry>,
     /// How long a shutdown may take.
     pub drain: Option<At<DurationText>>,
     /// What the whole process may take.
@@ -33,10 +39,10 @@ pub struct WrittenTopology {
     pub stages: Option<Ordered<At<WrittenStage>>>,
 }
 
-/// The `http` block.
+/// The `http` and the `metrics` block.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WrittenHttp {
+pub struct WrittenListener {
     /// Where it listens.
     pub listen: Option<At<Address>>,
 }

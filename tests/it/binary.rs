@@ -237,8 +237,18 @@ fn a_second_process_on_the_same_data_is_told_so() {
     let _first = Server::start("edge.yaml", &data, &[]);
     let (grpc, http) = (super::harness::free_port(), super::harness::free_port());
     let (grpc, http) = (format!("ingest.listen={grpc}"), format!("http.listen={http}"));
-    let arguments =
-        ["run", "topologies/edge.yaml", "--data-dir", data.to_str().unwrap(), "--set", &grpc, "--set", &http];
+    let arguments = [
+        "run",
+        "topologies/edge.yaml",
+        "--data-dir",
+        data.to_str().unwrap(),
+        "--set",
+        &grpc,
+        "--set",
+        &http,
+        "--set",
+        "metrics=off",
+    ];
     let second = super::harness::barline(&arguments).output().unwrap();
     let error = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(3), "{error}");

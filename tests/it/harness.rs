@@ -19,6 +19,7 @@ pub struct Server {
     child: Child,
     pub grpc: SocketAddr,
     pub http: SocketAddr,
+    pub metrics: SocketAddr,
     log: PathBuf,
 }
 
@@ -67,17 +68,18 @@ impl Server {
 
     /// As [`Server::spawn`], at a given address: clients that were connected to its predecessor find it.
     pub fn spawn_at(grpc: SocketAddr, topology: &str, data: &Path, overrides: &[&str]) -> Self {
-        let http = free_port();
+        let (http, metrics) = (free_port(), free_port());
         let log = data.with_extension("log");
         let mut command = barline(&["run", &format!("topologies/{topology}"), "--quiet"]);
         command.args(["--data-dir", data.to_str().unwrap()]);
         command.args(["--set", &format!("ingest.listen={grpc}"), "--set", &format!("http.listen={http}")]);
+        command.args(["--set", &format!("metrics.listen={metrics}")]);
         for change in overrides {
             command.args(["--set", change]);
         }
         let output = std::fs::File::create(&log).unwrap();
         command.stdout(output.try_clone().unwrap()).stderr(output).stdin(Stdio::null());
-        Self { child: command.spawn().unwrap(), grpc, http, log }
+        Self { child: command.spawn().unwrap(), grpc, http, metrics, log }
     }
 
     /// Polls `condition` until it holds.
@@ -96,8 +98,14 @@ impl Server {
 
     /// Status and body of a plain HTTP GET; `None` when nobody answers.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(self.http).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: barline\r\nconnection: close\r\n\r\n").ok()?;
+        Self::get_from(self.http, path, "*/*")
+    }
+
+    /// As [`Server::get`], from any port and with an `Accept` header.
+    pub fn get_from(address: SocketAddr, path: &str, accept: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(address).ok()?;
+        let head = format!("GET {path} HTTP/1.1\r\nhost: barline\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).ok()?;
         let mut reply = String::new();
         stream.read_to_string(&mut reply).ok()?;
         let (head, body) = reply.split_once("\r\n\r\n")?;

@@ -21,6 +21,7 @@ mod sim;
 mod sinks;
 mod stall;
 mod store_contract;
+mod telemetry;
 mod verify;
 mod window_model;
 mod wire_oracle;

@@ -5,6 +5,7 @@ mod budget;
 mod clustering;
 mod damage;
 mod files;
+mod follower;
 pub mod kit;
 mod outbox;
 

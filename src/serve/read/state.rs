@@ -155,6 +155,7 @@ impl From<Offender> for OffenderRow {
 
 impl InstanceRow {
     fn new(meter: &Meter) -> Self {
+        let spent = meter.spent();
         Self {
             instance: meter.instance,
             state: meter.state().name(),
@@ -165,8 +166,8 @@ impl InstanceRow {
             rows_in: meter.rows_in.get(),
             batches_out: meter.batches_out.get(),
             rows_out: meter.rows_out.get(),
-            busy_ns: meter.busy_ns.get(),
-            backpressured_ns: meter.backpressured_ns.get(),
+            busy_ns: spent.busy.as_nanos() as u64,
+            backpressured_ns: spent.backpressured.as_nanos() as u64,
             restarts: meter.restarts.get(),
             poisoned: meter.poisoned.get(),
         }

@@ -47,6 +47,11 @@ pub fn build(context: &Context, _plan: &Plan, stage: &StagePlan) -> Result<Built
     Ok(Built::Worker(Box::new(move || factory(context.clone(), instances))))
 }
 
+/// How many aggregators `plan` has.
+pub fn instances(plan: &Plan) -> u16 {
+    plan.stages.iter().filter(|stage| stage.kind.name == KIND.name).map(|stage| stage.instances).max().unwrap_or(0)
+}
+
 fn factory(context: Context, instances: u16) -> StageFactory {
     let counted: Arc<Mutex<Option<Counted>>> = Arc::default();
     Box::new(move |start| {
@@ -113,6 +118,7 @@ impl Stage for Aggregator {
         let Envelope::Ticks(slice) = input else { return Ok(()) };
         self.apply(&slice, now, &mut |envelope| out.emit(envelope));
         self.give_checkpoint(now, out);
+        self.measure(slice.batch.timestamps.last().copied());
         Ok(())
     }
 
@@ -122,6 +128,7 @@ impl Stage for Aggregator {
             self.close(spec, out, |windows, bars| windows.close_due(now, bars));
         }
         self.give_checkpoint(now, out);
+        self.measure(None);
         Ok(())
     }
 
@@ -176,6 +183,14 @@ impl Aggregator {
             out.emit(Envelope::Bars(Arc::new(bars)));
             self.count_open(spec_id);
         }
+    }
+
+    /// Shows how much is open, and how young the last tick of a batch was.
+    fn measure(&self, newest: Option<TimeNs>) {
+        let Some(measures) = self.context.measures.windows(self.instance) else { return };
+        let open = self.windows.iter().map(Windows::open_windows).sum();
+        measures.note(open, self.windows.iter().map(Windows::series).sum());
+        newest.into_iter().for_each(|time| measures.see(time));
     }
 
     fn give_carried(&mut self, out: &mut Output) {

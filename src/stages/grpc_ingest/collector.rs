@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::Config;
 use crate::codec::{Builders, Decoded, Malformed};
 use crate::model::{Fate, Reason, Receipt, SpecId, TickBatch, TimeNs};
+use crate::runtime::measures::span;
 use crate::runtime::outlet::{DownstreamGone, Sent};
 use crate::runtime::{Context, SourceContext};
 
@@ -173,8 +174,13 @@ impl Collector {
         drop(building);
         let heard = self.heard[ticket.spec.0 as usize].clone();
         let (producers, origins) = (self.context.producers.clone(), batch.origins.clone());
+        let (measures, clock) = (self.context.measures.clone(), self.source.clock.clone());
+        let (first, rows) = (batch.timestamps.first().copied(), batch.len() as u64);
         batch.receipt = Some(Receipt::new(move |fate| {
             producers.settle(&origins, fate);
+            if let Some(first) = first.filter(|_| fate == Fate::Durable) {
+                measures.tick_to_ack.record_many(span(first, clock.now()), rows);
+            }
             heard.send_modify(|heard| {
                 heard.last = heard.last.max(ticket.batch);
                 if fate == Fate::Lost {

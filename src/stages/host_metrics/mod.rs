@@ -213,7 +213,7 @@ mod tests {
     use super::*;
     use crate::codec::Refusal;
     use crate::model::{Envelope, SeriesKey, SpecId};
-    use crate::runtime::lane::{LaneReceiver, lane};
+    use crate::runtime::lane::{LaneReceiver, Posted, lane};
     use crate::runtime::outlet::{Outlet, SourceOutlet};
     use crate::runtime::{Meter, SystemClock};
     use crate::spec::{Specs, load_texts};
@@ -321,14 +321,14 @@ mod tests {
         let (ledger, stop) = (source.ledger.clone(), context.stop.clone());
         let running = source.run(context.clone());
         let reader = async {
-            let Some(Envelope::Ticks(first)) = lane.take().await else { panic!("no ticks") };
+            let Some(Posted { envelope: Envelope::Ticks(first), .. }) = lane.take().await else { panic!("no ticks") };
             stop.cancel();
             first
         };
         let (ended, first) = tokio::join!(running, reader);
         ended.unwrap();
         let mut sent = first.len() as u64;
-        while let Some(Some(Envelope::Ticks(more))) = lane.try_take() {
+        while let Some(Some(Posted { envelope: Envelope::Ticks(more), .. })) = lane.try_take() {
             sent += more.len() as u64;
         }
         assert_eq!(ledger.spec(SpecId(0)).snapshot().accepted, sent);
@@ -348,7 +348,7 @@ mod tests {
         };
         let (ended, ()) = tokio::join!(source.run(context), stopper);
         ended.unwrap();
-        let Some(Some(Envelope::Ticks(only))) = lane.try_take() else { panic!("no ticks") };
+        let Some(Some(Posted { envelope: Envelope::Ticks(only), .. })) = lane.try_take() else { panic!("no ticks") };
         let counted = ledger.spec(SpecId(0)).snapshot();
         assert_eq!(counted.in_flight(), only.len() as i64);
         assert_eq!(counted.dropped[0].0, Reason::MailboxFull);

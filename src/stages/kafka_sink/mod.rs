@@ -18,7 +18,7 @@ use crate::model::time::{MILLISECOND, SECOND};
 use crate::model::{DurationNs, Envelope, TimeNs};
 use crate::runtime::sinks::took;
 use crate::runtime::{Built, Context, Link, Output, Sink, Stage, StageError, StageFactory};
-use crate::store::Following;
+use crate::store::{Follower, Following};
 use crate::topology::{Flow, Kind, Plan, Role, StagePlan, parse_config};
 
 pub use config::{Amendments, Config, OnFailure, Order, StartAt};
@@ -90,7 +90,7 @@ struct Parts {
     context: Context,
     config: Arc<Config>,
     sink: Arc<Sink>,
-    followers: Vec<(Arc<crate::store::Follower>, Policy)>,
+    followers: Vec<(Arc<Follower>, Policy)>,
     topology: String,
     drain: DurationNs,
 }
@@ -106,7 +106,7 @@ impl Parts {
 fn factory(parts: Arc<Parts>) -> StageFactory {
     Box::new(move |start| {
         let Parts { context, config, .. } = &*parts;
-        let feed = |(follower, policy): &(Arc<crate::store::Follower>, Policy)| {
+        let feed = |(follower, policy): &(Arc<Follower>, Policy)| {
             let spec = context.specs.get(follower.following.spec).clone();
             Feed::new(follower.clone(), policy.clone(), Maker::new(spec, &config.service_name, policy))
         };
@@ -234,7 +234,7 @@ impl KafkaSink {
         let was_gone = self.link != Link::Up;
         (self.link, self.down_since) = (Link::Up, None);
         self.split |= was_gone && self.parts.config.order == Order::FreshFirst;
-        if self.transaction.is_some() {
+        if self.transaction.as_ref().is_some_and(Transaction::is_unknown) {
             self.begin(position)?;
         }
         Ok(())

@@ -36,6 +36,12 @@ impl Transaction {
         self.state == State::Open && self.room() > 0
     }
 
+    /// Whether the broker has to tell how far the last one came before anything can be sent. A link that comes back does not
+    /// end a transaction.
+    pub fn is_unknown(&self) -> bool {
+        self.state == State::Unknown
+    }
+
     /// Whether it has nothing to commit.
     pub fn is_empty(&self) -> bool {
         self.bars == 0

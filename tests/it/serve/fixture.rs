@@ -15,6 +15,7 @@ use barline::runtime::{BarFeed, Clock, Context, InstanceState, Meter, Promise};
 use barline::serve::{self, Served};
 use barline::spec::{Spec, load_texts};
 use barline::store::{BlockFacts, Durability, Keep, Memory, Store};
+use barline::telemetry::Observed;
 use barline::topology::{
     Budget, Facts, Flow, Kind, MailboxPlan, Plan, Role, StageConfig, StagePlan, WhenFull, parse_config,
 };
@@ -132,6 +133,8 @@ impl Fixture {
             producers: Arc::default(),
             recovered_to: 0,
             recovery: Arc::default(),
+            measures: Arc::default(),
+            tracer: None,
             brokers: Arc::new(barline::broker::MemoryBroker::default()),
             sinks: Arc::default(),
             chaos: None,
@@ -140,7 +143,8 @@ impl Fixture {
         };
         let meters = Arc::new(OnceLock::new());
         meters.set(vec![Meter::new("ingest", 0), Meter::new("write", 0)]).unwrap();
-        let served = Served::new(context, Arc::new(plan()), meters, START);
+        let observed = Observed { plan: Arc::new(plan()), context, meters, started: START, exports: Arc::default() };
+        let served = Served::new(observed);
         served.meters().iter().for_each(|meter| meter.set_state(InstanceState::Running));
         let (grpc, http) = (bind().await, bind().await);
         let keep = Keep { time: TimeNs::MAX, bytes: u64::MAX };
@@ -287,6 +291,8 @@ fn plan() -> Plan {
         data_dir: None,
         specs_dir: "specs".into(),
         http: None,
+        metrics: None,
+        telemetry: barline::topology::TelemetryPlan::default(),
         drain: SECOND,
         budget: Budget { memory: 1 << 30, disk: 0 },
         cache_bytes: 0,

@@ -1,0 +1,93 @@
+//! Followers of the outbox: they go on where they ended, and what they have not settled is kept, dropped and counted, or
+//! holds up the writer, as their spool says.
+
+use barline::model::time::{HOUR, MINUTE, SECOND};
+use barline::model::*;
+use barline::store::*;
+
+use super::kit::*;
+
+const KEEP: Keep = Keep { time: MINUTE, bytes: 1 << 20 };
+
+fn following(when_spent: WhenSpent, age: i64) -> Following {
+    let spool = Spool { bytes: 1 << 20, age, when_spent };
+    Following { sink: "publish".into(), spec: A, granularities: vec![true], spool, from_earliest: true }
+}
+
+/// Stores a bar as the writer does.
+fn store_bar(store: &Store, second: i64, now: TimeNs) -> Result<u64, StoreError> {
+    let mut bars = BarBatch::new(A);
+    bars.push(bar(0, NOW + second * SECOND, 3), &[3, 1]);
+    let mut batch = store.batch();
+    bars.heads.iter().for_each(|head| batch.put_bar(A, head, bars.state(head)));
+    let position = batch.put_outbox(&bars, &[], now, KEEP);
+    batch.commit(Durability::Process)?;
+    store.trim_outbox(now, KEEP)?;
+    Ok(position)
+}
+
+fn settle(follower: &Follower, position: u64) {
+    follower.settle(&[Settled { from: 0, to: position + 1, fate: Some(Fate::Delivered) }]);
+}
+
+#[test]
+fn on_both_sides_a_follower_goes_on_where_it_ended() {
+    on_both(|side| {
+        let store = side.store();
+        let follower = store.follow(following(WhenSpent::DropOldest, HOUR)).unwrap();
+        let positions: Vec<u64> = (0..5).map(|second| store_bar(&store, second, NOW).unwrap()).collect();
+        settle(&follower, positions[1]);
+        // The same one again is not counted again.
+        settle(&follower, positions[1]);
+        store.save_follower(&follower, &[]).unwrap();
+        drop((store, follower));
+        let store = side.store();
+        let follower = store.follow(following(WhenSpent::DropOldest, HOUR)).unwrap();
+        let FollowerCounts { delivered, outstanding, .. } = follower.counts();
+        assert_eq!((delivered, outstanding, follower.cursor().lowest()), (1, 3, positions[1] + 1));
+        let stretch = store.outbox_for(&follower, follower.next_outstanding(0), 100, true).unwrap();
+        let read: Vec<u64> = stretch.commits.iter().flat_map(|commit| commit.positions.clone()).collect();
+        assert_eq!(read, positions[2..]);
+        assert!(stretch.commits.iter().all(|commit| commit.stored_at == Some(NOW) && commit.lost.is_empty()));
+    });
+}
+
+#[test]
+fn a_spent_spool_drops_the_oldest_and_counts_them() {
+    let store = Side::Memory(Default::default()).store();
+    let follower = store.follow(following(WhenSpent::DropOldest, 10 * MINUTE)).unwrap();
+    for minute in 0..60 {
+        store_bar(&store, minute, NOW + minute * MINUTE).unwrap();
+        let counts = follower.counts();
+        assert_eq!(counts.named(), minute as u64 + 1, "{counts:?}");
+        assert!(counts.outstanding >= (minute as u64 + 1).min(10), "{counts:?}");
+    }
+    let counts = follower.counts();
+    assert!(counts.spool_expired > 40 && counts.outstanding < 20, "{counts:?}");
+    assert_eq!(counts.dropped(), counts.spool_expired);
+}
+
+#[test]
+fn a_spool_that_is_not_to_be_dropped_from_holds_up_the_writer_until_there_is_room() {
+    let store = Side::Memory(Default::default()).store();
+    let follower = store.follow(following(WhenSpent::Refuse, 10 * MINUTE)).unwrap();
+    let first = store_bar(&store, 0, NOW).unwrap();
+    store_bar(&store, 1, NOW + 9 * MINUTE).unwrap();
+    let error = store_bar(&store, 2, NOW + 11 * MINUTE).unwrap_err();
+    assert!(error.may_pass() && error.to_string().contains("\"publish\""), "{error}");
+    assert_eq!((follower.counts().named(), follower.counts().dropped()), (2, 0));
+    settle(&follower, first);
+    store_bar(&store, 2, NOW + 11 * MINUTE).unwrap();
+}
+
+#[test]
+fn a_follower_keeps_what_nobody_else_would() {
+    let store = Side::Memory(Default::default()).store();
+    let follower = store.follow(following(WhenSpent::DropOldest, HOUR)).unwrap();
+    let positions: Vec<u64> = (0..30).map(|at| store_bar(&store, at, NOW + at * MINUTE).unwrap()).collect();
+    assert!(store.outbox_kept().contains(&positions[0]));
+    settle(&follower, positions[28]);
+    store_bar(&store, 31, NOW + 31 * MINUTE).unwrap();
+    assert!(!store.outbox_kept().contains(&positions[0]), "what is settled goes");
+    assert_eq!(follower.counts().outstanding, 2);
+}

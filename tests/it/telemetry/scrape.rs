@@ -1,0 +1,90 @@
+//! The built binary scraped.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use barline::telemetry::{Snapshot, table};
+
+use super::exposition::{Sample, parse};
+use crate::harness::Server;
+
+fn scrape(server: &Server) -> Option<String> {
+    let (status, body) = Server::get_from(server.metrics, "/metrics", "*/*")?;
+    (status == 200).then_some(body)
+}
+
+#[test]
+fn a_scrape_has_every_family_that_can_have_points_and_parses_by_the_book() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start("quickstart.yaml", &dir.path().join("data"), &[]);
+    let mut samples: Vec<Sample> = Vec::new();
+    server.until("bars are stored and seen in a scrape", |server| {
+        samples = scrape(server).map_or_else(Vec::new, |text| parse(&text));
+        samples.iter().any(|sample| sample.name == "barline_bar_stored_delay_seconds_count" && sample.value > 0.0)
+    });
+    let identities: BTreeSet<_> = samples.iter().map(|sample| (&sample.name, &sample.labels)).collect();
+    assert_eq!(identities.len(), samples.len(), "a sample comes twice");
+    assert!(samples.iter().all(|sample| sample.labels["topology"] == "quickstart"));
+    let stages: BTreeSet<_> = samples.iter().filter(|s| s.name == "barline_stage_lag_seconds").collect_stages();
+    assert_eq!(stages, ["aggregate", "host", "ingest", "journal", "reap", "route", "write"].map(String::from).into());
+    let (_, json) = server.get("/api/v1/metrics").unwrap();
+    let snapshot: Snapshot = serde_json::from_str(&json).unwrap();
+    // Of what can go wrong nothing has.
+    let silent = ["barline.ledger.rejected", "barline.ledger.dropped", "barline.store.quarantined"];
+    for family in snapshot.families.iter().filter(|family| !silent.contains(&family.name.as_str())) {
+        assert!(!family.points.is_empty(), "{} has no points", family.name);
+        assert!(table::find(&family.name).is_some());
+    }
+    let (_, open) = Server::get_from(server.metrics, "/metrics", "application/openmetrics-text").unwrap();
+    assert!(open.trim_end().ends_with("# EOF"), "{open}");
+}
+
+/// The stages some samples are about.
+trait Stages {
+    fn collect_stages(self) -> BTreeSet<String>;
+}
+
+impl<'a, I: Iterator<Item = &'a Sample>> Stages for I {
+    fn collect_stages(self) -> BTreeSet<String> {
+        self.map(|sample| sample.labels["stage"].clone()).collect()
+    }
+}
+
+#[test]
+fn promtool_finds_nothing_to_complain_about() {
+    let tool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let Ok(mut tool) = tool else {
+        eprintln!("skipped: there is no promtool on the path (Debian has it in the package prometheus)");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start("quickstart.yaml", &dir.path().join("data"), &[]);
+    tool.stdin.take().unwrap().write_all(scrape(&server).unwrap().as_bytes()).unwrap();
+    let output = tool.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+}
+
+#[test]
+fn busy_idle_and_backpressured_time_of_every_instance_add_up_to_the_time_that_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start("quickstart.yaml", &dir.path().join("data"), &[]);
+    let snapshot = || -> Snapshot { serde_json::from_str(&server.get("/api/v1/metrics").unwrap().1).unwrap() };
+    let before = snapshot();
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    let after = snapshot();
+    let passed = (after.at_ns - before.at_ns) as f64 / 1e9;
+    let up = after.points(&table::UP);
+    assert_eq!(up.len(), 7);
+    for point in up {
+        let spent = |snapshot: &Snapshot, phase: &str| {
+            let (stage, instance) = (point.attributes["stage"].as_str(), point.attributes["instance"].as_str());
+            snapshot.get(&table::TIME, &[("stage", stage), ("instance", instance), ("phase", phase)]).unwrap()
+        };
+        let rate = |phase| (spent(&after, phase) - spent(&before, phase)) / passed;
+        let rates = ["busy", "idle", "backpressured"].map(rate);
+        let sum: f64 = rates.iter().sum();
+        assert!((sum - 1.0).abs() < 0.02, "{:?}: {rates:?}", point.attributes);
+        assert!(rates.iter().all(|rate| *rate >= 0.0), "{:?}: {rates:?}", point.attributes);
+    }
+}
