@@ -1,4 +1,4 @@
-//! A spool that is spent while the broker is away: what is lost is the oldest and counted, or nothing is and producers wait.
+//! A spool that is spent while the broker is away: what is lost is the oldest and counted, or nothing is and the writer waits.
 
 use super::bars::{added_up, once, stored};
 use super::batches::{batches, send};
@@ -7,7 +7,12 @@ use super::consumer::consume;
 use super::flow::{self, MARKET};
 use crate::harness::free_port;
 
-const SMALL: [&str; 2] = ["publish.specs=[\"market_ticks\"]", "publish.spool={bytes: 1MiB, age: 1h}"];
+/// The outbox keeps the larger of what the writer and the sink say.
+const SMALL: [&str; 3] = [
+    "publish.specs=[\"market_ticks\"]",
+    "publish.spool={bytes: 1MiB, age: 1h}",
+    "write.outbox={keep: 1m, budget: 1MiB}",
+];
 
 /// More bars than the spool holds.
 fn many() -> Vec<barline_proto::barline::IngestBatch> {
@@ -39,7 +44,7 @@ fn a_full_spool_drops_the_oldest_bars_counts_them_and_sends_the_rest_later() {
 }
 
 #[test]
-fn a_full_spool_that_blocks_holds_up_producers_and_loses_nothing() {
+fn a_full_spool_that_blocks_holds_up_the_writer_and_loses_nothing() {
     let port = free_port().port();
     let dir = tempfile::tempdir().unwrap();
     let sink = [&SMALL[..], &["publish.on_failure=block"]].concat();
