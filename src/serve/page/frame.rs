@@ -5,13 +5,8 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::serve::Served;
 
-const PAGES: [(&str, &str); 5] = [
-    ("/", "Topology"),
-    ("/windows", "Windows"),
-    ("/ledger", "Ledger"),
-    ("/series", "Series"),
-    ("/specs", "Specs"),
-];
+const PAGES: [(&str, &str); 5] =
+    [("/", "Topology"), ("/windows", "Windows"), ("/ledger", "Ledger"), ("/series", "Series"), ("/specs", "Specs")];
 
 /// A page whose figures do not move.
 pub fn still(served: &Served, path: &str, title: &str, contents: &Markup) -> Response {
