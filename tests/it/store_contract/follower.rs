@@ -3,6 +3,7 @@
 
 use barline::model::time::{HOUR, MINUTE, SECOND};
 use barline::model::*;
+use barline::store::Fate;
 use barline::store::*;
 
 use super::kit::*;
