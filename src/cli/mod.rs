@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod operate;
 pub mod query;
 pub mod run;
+pub mod top;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -71,6 +72,8 @@ pub enum Command {
     },
     /// Ask a running barline for bars, ticks, series or the ledger.
     Query(query::QueryArgs),
+    /// Watch every instance at work: rates, lag, mailboxes, and who waits for whom.
+    Top(top::TopArgs),
     /// Say in sentences what limits a running barline and which knob to turn.
     Doctor(doctor::DoctorArgs),
     /// Derive the bars of a spec again from the journal, compare them with the stored ones, install what differs.
@@ -135,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Graph(args) => check::graph(&args),
         Command::Spec { command: SpecCommand::Check { files } } => check::specs(&files),
         Command::Query(args) => blocking(query::run(args)),
+        Command::Top(args) => blocking(top::run(args)),
         Command::Doctor(args) => blocking(doctor::run(args)),
         Command::Replay(args) => operate::replay(&args),
         Command::Store(args) => match args.command {

@@ -15,12 +15,13 @@ use super::json::{BarJson, TickJson, dimensions};
 use super::params::Params;
 use super::read::{BarQuery, ReadError, TickQuery, bars, select, sinks, specs, state, ticks};
 use super::served::Served;
-use super::{convert, when};
+use super::{convert, page, when};
 use crate::codec::admit::quote;
 
 const INDEX: &str = "\
 barline
 
+/                  what runs, live, in a browser
 /health            is the process alive
 /ready             is every instance of the topology at work; 503 with the reasons if not
 /api/v1/bars       ?spec=NAME [&match=DIMENSION=VALUE]... [&exact] [&from=TIME] [&to=TIME] [&granularity=1s] [&limit=1000]
@@ -39,7 +40,8 @@ type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
 /// Every HTTP path.
 pub fn http(served: Arc<Served>) -> Router {
     Router::new()
-        .route("/", get(|| async { INDEX }))
+        .merge(page::routes())
+        .route("/api", get(|| async { INDEX }))
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/api/v1/bars", get(query_bars))
@@ -145,7 +147,7 @@ fn needed(spec: &str) -> Result<&str, ReadError> {
 }
 
 async fn no_such_path(uri: Uri) -> ReadError {
-    ReadError::NotFound(format!("no such path {:?}; / lists them", quote(uri.path())))
+    ReadError::NotFound(format!("no such path {:?}; /api lists them", quote(uri.path())))
 }
 
 async fn only_get() -> Response {

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`served`] (what it is answered from), [`read`] (what is read, the same for every protocol),
 //! then the protocols: [`admin`] (a Unix socket for operators), [`tikr`], [`barline`] with [`live`] and [`health`], put together by [`mod@grpc`]; [`mod@http`] with
-//! [`params`], [`document`] and [`json`]. [`balance`] looks after the ledger. [`convert`] and [`chunks`] make messages of rows, [`when`] reads times people write.
+//! [`params`], [`document`] and [`json`]; [`page`] (for browsers). [`balance`] looks after the ledger. [`convert`] and [`chunks`] make messages of rows, [`when`] reads times people write.
 
 pub mod admin;
 pub mod balance;
@@ -15,6 +15,7 @@ pub mod health;
 pub mod http;
 pub mod json;
 pub mod live;
+pub mod page;
 pub mod params;
 pub mod read;
 pub mod served;

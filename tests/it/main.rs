@@ -3,6 +3,7 @@
 mod backup;
 mod binary;
 mod crash;
+mod deploy;
 mod disk;
 mod exactly_once;
 mod harness;

@@ -160,3 +160,13 @@ pub fn create_topic(bootstrap: &str, name: &str, partitions: i32, settings: &[(&
         result.unwrap();
     }
 }
+
+/// Deletes a topic.
+pub fn delete_topic(bootstrap: &str, name: &str) {
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for result in runtime.block_on(admin.delete_topics(&[name], &options)).unwrap() {
+        result.unwrap();
+    }
+}

@@ -1,8 +1,15 @@
 //! Towards Kafka: on librdkafka's mock cluster, and on a real broker where Java and Maven are (`scripts/kafka`).
 
+mod bars;
+mod batches;
 mod broker;
 mod consumer;
 mod delivery;
+mod flow;
+mod kills;
+mod outage;
 mod producer;
+mod refusals;
 #[cfg(feature = "kafka-tls")]
 mod secure;
+mod spool;

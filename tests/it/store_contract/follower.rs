@@ -4,6 +4,7 @@
 use barline::model::time::{HOUR, MINUTE, SECOND};
 use barline::model::*;
 use barline::store::*;
+use barline::store::Fate;
 
 use super::kit::*;
 

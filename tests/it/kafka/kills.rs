@@ -1,0 +1,81 @@
+//! The built binary killed with SIGKILL three times while its bars go out, with ticks that come late.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::bars::{added_up, once, stored, ticks};
+use super::broker::{self, RealKafka};
+use super::consumer::consume;
+use super::flow::{self, MARKET, NETWORK};
+use crate::crash::{load, quiet_port};
+use crate::harness::{Server, block_on};
+
+const SPECS: [(&str, &str); 2] = [("market_ticks", MARKET), ("network_flows", NETWORK)];
+
+fn delivered(server: &Server) -> u64 {
+    SPECS.iter().map(|(spec, _)| flow::count(server, spec, "delivered")).sum()
+}
+
+/// Kills it three times under load, each time after it has sent something, and gives it once everything is sent.
+fn killed_three_times(kafka: &RealKafka, dir: &Path, sink: &[&str]) -> Server {
+    let (grpc, data) = (quiet_port(), dir.join("data"));
+    let spawn = || flow::spawn_at(grpc, kafka.bootstrap(), &data, sink);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut server = spawn();
+    server.until_ready();
+    let mut loads = load::start(grpc, dir, 1, &runtime);
+    for _ in 0..3 {
+        server.until_ready();
+        let before = delivered(&server);
+        server.until("bars are sent", |server| delivered(server) > before + 50);
+        std::thread::sleep(Duration::from_millis(fastrand::u64(0..1000)));
+        server.signal("KILL");
+        server.wait();
+        server = spawn();
+    }
+    server.until_ready();
+    for load in &mut loads {
+        load.end(&runtime);
+        let verdict = load.check(grpc, &runtime);
+        assert!(verdict.ok, "{}", verdict.problems());
+    }
+    flow::until_sent(&mut server);
+    server
+}
+
+/// Holds the topics against what is stored; gives how many records repeat another.
+fn check(kafka: &RealKafka, server: &Server) -> usize {
+    let mut repeated = 0;
+    for (spec, topic) in SPECS {
+        let records = consume(kafka.bootstrap(), topic, true);
+        let (firsts, again) = once(&records);
+        let stored = stored(server, spec);
+        assert_eq!(added_up(firsts.iter().copied()), stored, "{spec}");
+        let ledgers = block_on(server.ledgers());
+        let ledger = ledgers.iter().find(|ledger| ledger.spec == spec).unwrap();
+        assert_eq!(ticks(&stored), ledger.in_bars as i64, "{spec}");
+        let amended = firsts.iter().filter(|record| record.header("barline.revision") != "0").count();
+        assert!(amended > 0, "no bar of {spec} was amended: this says nothing of late ticks");
+        println!("{spec}: {} records, {again} of them again, {amended} of amendments", records.len());
+        repeated += again;
+    }
+    repeated
+}
+
+#[test]
+fn three_kills_lose_no_bar_and_what_comes_again_bears_the_same_id_and_revision() {
+    let Some(kafka) = broker::real(&[]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let server = killed_three_times(&kafka, dir.path(), &[]);
+    check(&kafka, &server);
+    flow::stop(server);
+}
+
+#[test]
+fn three_kills_with_exactly_once_show_a_committed_reader_every_revision_once_and_sums_add_up() {
+    let Some(kafka) = broker::real(&[]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let server = killed_three_times(&kafka, dir.path(), &["publish.exactly_once=true"]);
+    assert_eq!(check(&kafka, &server), 0);
+    flow::stop(server);
+}

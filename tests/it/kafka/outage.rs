@@ -1,0 +1,109 @@
+//! A broker that goes away, or was never there: nothing else notices, and its bars wait.
+
+use super::bars::{added_up, check_order, once, stored};
+use super::broker::{self, RealKafka};
+use super::consumer::consume;
+use super::flow::{self, MARKET};
+use crate::harness::{Server, block_on, free_port};
+
+const ONLY_MARKET: &str = "publish.specs=[\"market_ticks\"]";
+
+fn accepted(server: &Server) -> u64 {
+    block_on(server.ledgers()).iter().map(|ledger| ledger.accepted).sum()
+}
+
+/// How long the broker stays away, in seconds: a few, unless `BARLINE_KAFKA_OUTAGE` says more.
+fn outage() -> u64 {
+    std::env::var("BARLINE_KAFKA_OUTAGE").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
+}
+
+/// Under load, and until so many seconds' ticks have been taken, the broker is as `away` leaves it; then `back`.
+fn goes_away(sink: &[&str], away: impl Fn(&mut RealKafka), told: &str, back: impl Fn(&mut RealKafka)) {
+    const RATE: u64 = 2_000;
+    let Some(mut kafka) = broker::real(&[]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let overrides = [&[ONLY_MARKET], sink].concat();
+    let mut server = flow::start(kafka.bootstrap(), &dir.path().join("data"), &overrides);
+    let (grpc, rate) = (server.grpc, format!("rate={RATE}"));
+    let duration = 10_000 + outage() as i64 * 1_000;
+    let sending = std::thread::spawn(move || flow::load(grpc, &["series=100", "connections=2", &rate], duration));
+    server.until("bars are sent", |server| flow::count(server, "market_ticks", "delivered") > 100);
+    away(&mut kafka);
+    let before = accepted(&server);
+    server.until("ticks are taken all the same", |server| accepted(server) > before + outage() * RATE);
+    let told = flow::until_told(&mut server, told);
+    assert!(flow::count(&server, "market_ticks", "outstanding") > 0);
+    println!("{told}");
+    back(&mut kafka);
+    // The load holds every bar against its ticks, and the ledger against what it sent.
+    sending.join().unwrap();
+    let sink = flow::until_sent(&mut server);
+    assert_eq!(sink["specs"][0]["dropped"], serde_json::json!({}), "{sink}");
+    let records = consume(kafka.bootstrap(), MARKET, true);
+    let (firsts, again) = once(&records);
+    assert_eq!(added_up(firsts.iter().copied()), stored(&server, "market_ticks"));
+    check_order(&firsts);
+    println!("{} records, {again} of them again", records.len());
+    flow::stop(server);
+}
+
+#[test]
+fn a_broker_killed_and_restarted_under_load_costs_no_bar_and_no_order() {
+    goes_away(&[], RealKafka::kill, "nobody listens there", RealKafka::restart);
+}
+
+#[test]
+fn a_broker_killed_and_restarted_costs_no_bar_with_exactly_once_either() {
+    goes_away(&["publish.exactly_once=true"], RealKafka::kill, "nobody listens there", RealKafka::restart);
+}
+
+#[test]
+fn a_frozen_broker_costs_no_bar_and_its_silence_is_told() {
+    let short = "publish.properties={socket.timeout.ms: \"1000\", reconnect.backoff.max.ms: \"500\"}";
+    goes_away(&[short], |kafka| kafka.signal("-STOP"), "down:", |kafka| kafka.signal("-CONT"));
+}
+
+#[test]
+fn barline_starts_ingests_answers_and_stops_without_a_broker_and_sends_everything_once_there_is_one() {
+    let port = free_port().port();
+    let bootstrap = format!("127.0.0.1:{port}");
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut server = flow::start(&bootstrap, &data, &[ONLY_MARKET]);
+    flow::load(server.grpc, &["series=50", "rate=2k"], 2_000);
+    flow::until_told(&mut server, "down: nobody listens there");
+    let bars = stored(&server, "market_ticks");
+    let row = flow::follower(&server, "market_ticks");
+    assert!(bars.len() >= 50 && row["outstanding"].as_u64() >= Some(bars.len() as u64), "{row}");
+    let output = server.output();
+    assert!(output.contains("the broker is out of reach, bars wait in the outbox"), "{output}");
+    flow::stop(server);
+    let Some(kafka) = broker::real(&["--port", &port.to_string()]) else { return };
+    let mut server = flow::start(&bootstrap, &data, &[ONLY_MARKET]);
+    flow::until_sent(&mut server);
+    let records = consume(kafka.bootstrap(), MARKET, true);
+    assert_eq!(added_up(once(&records).0), bars);
+    flow::stop(server);
+}
+
+#[test]
+fn a_stop_with_a_frozen_broker_ends_by_the_deadline_and_the_rest_goes_out_later() {
+    let Some(kafka) = broker::real(&[]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut server = flow::start(kafka.bootstrap(), &data, &[ONLY_MARKET, "drain=6s"]);
+    flow::load(server.grpc, &["series=50", "rate=2k"], 1_000);
+    flow::until_sent(&mut server);
+    kafka.signal("-STOP");
+    flow::load(server.grpc, &["series=50", "rate=2k"], 1_000);
+    assert!(flow::count(&server, "market_ticks", "outstanding") > 0);
+    let bars = stored(&server, "market_ticks");
+    server.signal("TERM");
+    server.wait();
+    kafka.signal("-CONT");
+    let mut server = flow::start(kafka.bootstrap(), &data, &[ONLY_MARKET]);
+    flow::until_sent(&mut server);
+    let records = consume(kafka.bootstrap(), MARKET, true);
+    assert_eq!(added_up(once(&records).0), bars);
+    flow::stop(server);
+}
