@@ -9,6 +9,8 @@ mod claim;
 mod format;
 mod ownership;
 mod reader;
+#[cfg(test)]
+mod scripted;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

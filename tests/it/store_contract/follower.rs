@@ -3,8 +3,8 @@
 
 use barline::model::time::{HOUR, MINUTE, SECOND};
 use barline::model::*;
-use barline::store::*;
 use barline::store::Fate;
+use barline::store::*;
 
 use super::kit::*;
 
