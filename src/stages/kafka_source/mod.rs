@@ -211,7 +211,7 @@ impl Source for KafkaSource {
                 applier.apply(claims).await?;
             }
             applier.finish().await;
-            ended.recv_async().await.unwrap_or(Ok(()))
+            ended.recv_async().await.unwrap_or_else(|_| Err(StageError::fatal("the thread that reads has died")))
         })
     }
 }

@@ -67,7 +67,8 @@ fn run(store: &Store, member: &Member) -> Vec<(i32, i64, i64)> {
     member.0.lock().unwrap().stop = stop.clone();
     let (claims, claimed) = flume::unbounded();
     let shared = Arc::new(Shared::new(stop, Meter::new("ticks", 0)));
-    let reader = Reader::open(Box::new(member.clone()), store.clone(), "ticks", LIMITS, claims, shared.clone()).unwrap();
+    let reader =
+        Reader::open(Box::new(member.clone()), store.clone(), "ticks", LIMITS, claims, shared.clone()).unwrap();
     reader.run().unwrap();
     let handed: Vec<Claim> = claimed.drain().flatten().collect();
     handed.iter().map(|claim| (claim.partition.number, claim.from, claim.to)).collect()

@@ -1,14 +1,13 @@
 //! Instances of the built binary that share the partitions of a topic.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
+use super::bars::{Sums, stored};
 use super::broker::{self, RealKafka};
-use super::delivery::{Sums, stored};
 use crate::harness::{Server, block_on};
 
 const TOPIC: &str = "ticks";
@@ -17,7 +16,7 @@ const SERIES: u64 = 40;
 /// Starts `fleet.yaml` towards `kafka`.
 fn start(kafka: &RealKafka, data: &Path) -> Server {
     let brokers = format!("ticks.brokers=[\"{}\"]", kafka.bootstrap());
-    // A smaller cache and small rounds: more claims to lose.
+    // Small rounds: more claims to lose.
     Server::start("fleet.yaml", data, &[&brokers, "ticks.format=json", "ticks.commit.every=5ms"])
 }
 
@@ -25,7 +24,7 @@ fn start(kafka: &RealKafka, data: &Path) -> Server {
 struct Writer {
     producer: BaseProducer,
     sent: u64,
-    sums: BTreeMap<(String, i64), (i64, i64)>,
+    sums: Sums,
 }
 
 impl Writer {
@@ -45,8 +44,10 @@ impl Writer {
             );
             let record = BaseRecord::to(TOPIC).key(&symbol).payload(&value);
             self.producer.send(record).map_err(|(error, _)| error).unwrap();
-            let sum = self.sums.entry((format!("symbol={symbol}"), now - now % 1_000_000_000)).or_default();
-            *sum = (sum.0 + 1, sum.1 + quantity);
+            let id = format!("market_ticks/1s/{}/symbol={symbol}", now - now % 1_000_000_000);
+            let sum = self.sums.entry(id).or_default();
+            *sum.entry("tick_count".to_owned()).or_default() += 1;
+            *sum.entry("volume".to_owned()).or_default() += quantity;
             self.sent += 1;
         }
         self.producer.flush(Duration::from_secs(30)).unwrap();
@@ -60,13 +61,14 @@ fn counts(server: &Server) -> (u64, u64) {
     (ledger.accepted, ledger.in_bars)
 }
 
+/// The bars of both, those of one window added up.
 fn union(servers: [&Server; 2]) -> Sums {
-    let mut sums = Sums::new();
-    for (key, (ticks, volume)) in servers.into_iter().flat_map(stored) {
-        let sum = sums.entry(key).or_default();
-        *sum = (sum.0 + ticks, sum.1 + volume);
+    let mut all = Sums::new();
+    for (id, sums) in servers.into_iter().flat_map(|server| stored(server, "market_ticks")) {
+        let bar = all.entry(id).or_default();
+        sums.into_iter().for_each(|(name, value)| *bar.entry(name).or_default() += value);
     }
-    sums
+    all
 }
 
 #[test]
