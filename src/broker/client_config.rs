@@ -9,7 +9,7 @@ use crate::model::time::MILLISECOND;
 use crate::topology::Complaint;
 
 /// Properties that are ours to set, and where a topology says what they come from.
-const OURS: [(&str, &str); 20] = [
+const OURS: [(&str, &str); 25] = [
     ("bootstrap.servers", "brokers"),
     ("metadata.broker.list", "brokers"),
     ("security.protocol", "security"),
@@ -30,6 +30,11 @@ const OURS: [(&str, &str); 20] = [
     ("ssl.key.location", "security.tls.key"),
     ("ssl.certificate.location", "security.tls.certificate"),
     ("delivery.report.only.error", "nothing: every record's end has to be known"),
+    ("group.id", "group"),
+    ("group.instance.id", "member"),
+    ("enable.auto.commit", "nothing: what is committed is durable here first"),
+    ("enable.auto.offset.store", "nothing: what is committed is durable here first"),
+    ("auto.offset.reset", "nothing: a group begins with what the topic still has"),
 ];
 
 /// The properties of any client of `connection`.
@@ -103,6 +108,29 @@ pub fn producer(
             .set("transaction.timeout.ms", milliseconds(TRANSACTION_TIMEOUT))
             .set("message.timeout.ms", milliseconds(TRANSACTION_TIMEOUT)),
     };
+    connection.properties.iter().for_each(|(name, value)| _ = config.set(name, value));
+    Ok(config)
+}
+
+/// The properties of a member of the consumer group `group`; `member` is its name there, where it keeps its partitions
+/// over a restart.
+///
+/// # Errors
+/// As [`client`].
+pub fn consumer(connection: &Connection, group: &str, member: Option<&str>) -> Result<ClientConfig, Complaint> {
+    let mut config = client(connection)?;
+    config.set("group.id", group);
+    member.iter().for_each(|member| _ = config.set("group.instance.id", *member));
+    config.set("enable.auto.commit", "false");
+    config.set("enable.auto.offset.store", "false");
+    config.set("auto.offset.reset", "earliest");
+    config.set("partition.assignment.strategy", "cooperative-sticky");
+    config.set("isolation.level", "read_committed");
+    config.set("session.timeout.ms", "10000");
+    config.set("heartbeat.interval.ms", "1000");
+    config.set("queued.max.messages.kbytes", "16384");
+    // New topics and partitions are found within seconds.
+    config.set("topic.metadata.refresh.interval.ms", "10000");
     connection.properties.iter().for_each(|(name, value)| _ = config.set(name, value));
     Ok(config)
 }

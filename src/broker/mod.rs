@@ -9,6 +9,7 @@
 //! be reached).
 
 pub mod client_config;
+pub mod consumer;
 pub mod kafka;
 pub mod memory;
 pub mod secret;

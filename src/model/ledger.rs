@@ -36,11 +36,13 @@ pub enum Reason {
     Restart,
     /// In a part of the journal that was damaged, or dropped over budget, before a restart could replay it.
     JournalGap,
+    /// A message of a topic that cannot be read, counted as one tick.
+    Malformed,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::UnknownSeries,
         Self::Expired,
         Self::Ahead,
@@ -54,6 +56,7 @@ impl Reason {
         Self::Poison,
         Self::Restart,
         Self::JournalGap,
+        Self::Malformed,
     ];
 
     /// The reason's name in metrics, replies and the ledger.
@@ -72,6 +75,7 @@ impl Reason {
             Self::Poison => "poison",
             Self::Restart => "restart",
             Self::JournalGap => "journal_gap",
+            Self::Malformed => "malformed",
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod grpc_ingest;
 pub mod host_metrics;
 pub mod journal;
 pub mod kafka_sink;
+pub mod kafka_source;
 pub mod reaper;
 pub mod shard_router;
 pub mod storage_writer;
@@ -26,8 +27,9 @@ pub struct Row {
 }
 
 /// Every stage kind, in flow order.
-pub static ROWS: [Row; 8] = [
+pub static ROWS: [Row; 9] = [
     Row { kind: grpc_ingest::KIND, build: grpc_ingest::build },
+    Row { kind: kafka_source::KIND, build: kafka_source::build },
     Row { kind: host_metrics::KIND, build: host_metrics::build },
     Row { kind: journal::KIND, build: journal::build },
     Row { kind: shard_router::KIND, build: shard_router::build },

@@ -7,7 +7,7 @@
 //! so that it can be dropped whole); [`types`] (questions and answers); [`open`] (with `heal` for what is damaged),
 //! [`batch`] (with [`commits`], what they cost), [`bars`], [`ticks`] and [`reap`] (the doing); [`sorted`] and [`cluster`] (the journal clustered by series);
 //! [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what is put aside); `producers` (whose
-//! batches are in the journal), [`outbox`] (the bars in the order they were stored), [`cursor`] and [`follower`]
+//! batches are in the journal), [`inbox`] (what is claimed and not in the journal yet), [`outbox`] (the bars in the order they were stored), [`cursor`] and [`follower`]
 //! (who follows them) and `upkeep` (what the operators'
 //! tools need).
 
@@ -26,6 +26,7 @@ pub mod fjall;
 pub mod follower;
 mod heal;
 pub mod hooked;
+pub mod inbox;
 pub mod keys;
 pub mod kv;
 pub mod ledger;
@@ -38,7 +39,7 @@ pub mod open;
 pub mod outbox;
 mod outbox_bytes;
 pub mod partition;
-mod producers;
+pub mod producers;
 pub mod quarantine;
 mod readonly;
 pub mod reap;

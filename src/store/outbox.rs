@@ -422,7 +422,9 @@ impl Store {
     /// # Errors
     /// The port fails.
     pub fn trim_outbox(&self, now: TimeNs, keep: Keep) -> Result<(), StoreError> {
-        while let Some((end, losers)) = self.inner.outbox.lock().oldest_to_go(now, keep) {
+        // A guard in the condition of a loop would be held throughout its body.
+        let oldest_to_go = || self.inner.outbox.lock().oldest_to_go(now, keep);
+        while let Some((end, losers)) = oldest_to_go() {
             for (follower, why) in losers {
                 let bars = self.give_up(&follower, 0, end, why)?;
                 // It is counted before it is gone.

@@ -9,6 +9,9 @@ use super::keys::PRODUCERS;
 use super::{Durability, Kind, Op, Store, StoreBatch, StoreError, value};
 use crate::model::{Taken, TimeNs};
 
+/// Sources within this process are remembered however long it was down: what lies in their inbox may be in the journal.
+pub const LASTING: &str = "kafka_source/";
+
 impl StoreBatch {
     /// Sets which batches of a producer are in the journal, the last of them since `now`.
     pub fn put_producer(&mut self, producer: &str, taken: &Taken, now: TimeNs) {
@@ -28,7 +31,9 @@ impl Store {
         let (mut corrupt, mut silent) = (Vec::new(), Vec::new());
         self.inner.kv.scan(PRODUCERS, &[], None, &mut |key, frame| {
             match read(key, &frame) {
-                Some((producer, last, taken)) if last >= since => visit(producer, last, taken),
+                Some((producer, last, taken)) if last >= since || producer.starts_with(LASTING) => {
+                    visit(producer, last, taken)
+                }
                 Some(_) => silent.push(Op::Delete { space: PRODUCERS.into(), key: Bytes::copy_from_slice(key) }),
                 None => corrupt.push((key.to_vec(), frame)),
             }

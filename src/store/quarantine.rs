@@ -28,12 +28,23 @@ pub enum Kind {
     Outbox,
     /// A part of the database's own log, set aside as a file.
     Log,
+    /// Messages a source had claimed and not handed on.
+    Inbox,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 8] =
-        [Self::Series, Self::Block, Self::Side, Self::Bar, Self::Meta, Self::Producer, Self::Outbox, Self::Log];
+    pub const ALL: [Self; 9] = [
+        Self::Series,
+        Self::Block,
+        Self::Side,
+        Self::Bar,
+        Self::Meta,
+        Self::Producer,
+        Self::Outbox,
+        Self::Log,
+        Self::Inbox,
+    ];
 
     /// The kind's name in metrics and logs.
     pub fn name(self) -> &'static str {
@@ -46,6 +57,7 @@ impl Kind {
             Self::Producer => "producer",
             Self::Outbox => "outbox",
             Self::Log => "log",
+            Self::Inbox => "inbox",
         }
     }
 }

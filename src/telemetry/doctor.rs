@@ -119,7 +119,9 @@ fn knob(limit: &Instance<'_>) -> String {
         }
         "shard_router" => "raise batch.rows of the ingest stage, so that fewer and larger batches are split".into(),
         "grpc_ingest" => format!("raise {stage}.instances, or let the producers send larger messages"),
-        "kafka_sink" => "look whether the broker answers: its errors are in the log and in /api/v1/topology".into(),
+        "kafka_sink" | "kafka_source" => {
+            "look whether the broker answers: its errors are in the log and in /api/v1/topology".into()
+        }
         _ => format!("look at the last error of {stage} in /api/v1/topology"),
     }
 }

@@ -2,11 +2,15 @@
 //!
 //! A thread of its own, [`life`], connects, asks about topics ([`topics`]), serves callbacks ([`watcher`]) and ends
 //! transactions ([`transaction`]); the port's own calls hand records to librdkafka's queue and read what was told.
+//! [`Member`] is the other way: a member of a consumer group.
 
+mod consumer;
 mod life;
 mod topics;
 mod transaction;
 mod watcher;
+
+pub use consumer::Member;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -121,7 +121,7 @@ fn verdict(load: &Load) -> String {
     let of = |wanted| load.stages.iter().filter(move |stage| stage.pressure() == wanted).map(|stage| &*stage.name);
     let waiting: Vec<&str> = of(Pressure::Pressed).collect();
     // Nobody downstream of the last one that limits waits: that is where it begins.
-    match (of(Pressure::Limiting).last(), waiting.is_empty()) {
+    match (of(Pressure::Limiting).next_back(), waiting.is_empty()) {
         (Some(stage), false) => format!("{stage} is the bottleneck; {} wait for it", waiting.join(", ")),
         (Some(stage), true) => format!("the mailbox of {stage} fills up; nobody waits yet"),
         (None, false) => format!("{} wait for room downstream", waiting.join(", ")),

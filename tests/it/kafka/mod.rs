@@ -5,6 +5,7 @@ mod batches;
 mod broker;
 mod consumer;
 mod delivery;
+mod fleet;
 mod flow;
 mod kills;
 mod outage;
