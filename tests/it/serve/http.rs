@@ -62,7 +62,7 @@ async fn what_cannot_be_answered_says_so_in_json() {
     }
     let (status, body) = fixture.raw(b"POST /api/v1/bars HTTP/1.0\r\n\r\n".to_vec()).await;
     assert_eq!(status, 405, "{body}");
-    let (status, body) = fixture.raw(b"GET / HTTP/1.0\r\n\r\n".to_vec()).await;
+    let (status, body) = fixture.raw(b"GET /api HTTP/1.0\r\n\r\n".to_vec()).await;
     assert!(status == 200 && body.contains("/api/v1/topology"), "{body}");
 }
 
