@@ -3,9 +3,13 @@
 //! librdkafka says "transport failure" to nearly everything; what happened stands in its log lines. This file knows those.
 
 /// What a line of the log means, and what to do; the first whose words all occur counts.
-const CAUSES: [(&[&str], &str); 13] = [
+const CAUSES: [(&[&str], &str); 14] = [
     (&["authentication failed"], "the user name or password is wrong: check `security.sasl`"),
     (&["sasl authentication error"], "the user name or password is wrong: check `security.sasl`"),
+    (
+        &["cluster authorization failed"],
+        "this user may write to no topic at all: grant Describe and Write on those of the sink",
+    ),
     (&["unsupported sasl mechanism"], "the broker does not take this SASL mechanism: check `security.sasl.mechanism`"),
     (
         &["sasl handshake", "not supported"],
@@ -44,6 +48,11 @@ pub fn explain(line: &str) -> String {
         None if line.is_empty() => UNKNOWN.to_owned(),
         None => format!("{UNKNOWN} ({line})"),
     }
+}
+
+/// `line`, in words before it where it is known: of errors that may be about something else than the way to the cluster.
+pub fn translate(line: &str) -> String {
+    cause(line).map_or_else(|| line.to_owned(), |cause| format!("{cause} ({line})"))
 }
 
 fn cause(line: &str) -> Option<&'static str> {

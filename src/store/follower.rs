@@ -146,6 +146,9 @@ pub struct FollowerRecord {
     /// What became of the rest.
     #[serde(flatten)]
     pub counts: FollowerCounts,
+    /// Refused bars recorded so far; the next one's record is numbered so.
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// A follower.
@@ -276,7 +279,8 @@ impl Store {
             self.inner.quarantine.take(Kind::Meta, keys::META, record.as_bytes(), frame, None);
         }
         let first = if following.from_earliest || found.is_some() { kept.start } else { kept.end };
-        let fresh = FollowerRecord { cursor: Cursor::starting_at(first), counts: FollowerCounts::default() };
+        let fresh =
+            FollowerRecord { cursor: Cursor::starting_at(first), counts: FollowerCounts::default(), refused: 0 };
         let mut state = read.unwrap_or(fresh);
         if state.cursor.lowest() < kept.start && !kept.is_empty() {
             state.cursor.settle(0, kept.start);
@@ -295,11 +299,16 @@ impl Store {
         if !follower.dirty.swap(false, Relaxed) && refused.is_empty() {
             return Ok(());
         }
-        let state = follower.lock().clone();
+        let state = {
+            let mut state = follower.lock();
+            state.refused += refused.len() as u64;
+            state.clone()
+        };
+        let first = state.refused - refused.len() as u64;
         // Numbers and strings always have a JSON form.
         let mut ops = vec![meta::put(&follower.record, &serde_json::to_vec(&state).unwrap_or_default())];
         let name = follower.record.strip_prefix(CURSOR).unwrap_or(&follower.record);
-        ops.extend((0..).zip(refused).map(|(at, refused)| refused_op(name, state.counts.quarantined + at, refused)));
+        ops.extend((0..).zip(refused).map(|(at, refused)| refused_op(name, first + at, refused)));
         self.inner.kv.commit(ops, Durability::Process).inspect_err(|_| follower.dirty.store(true, Relaxed))?;
         Ok(())
     }

@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use super::topics::Topics;
 use super::transaction::Transactions;
 use super::watcher::Watcher;
-use crate::broker::{Event, Settings, client_config};
+use crate::broker::{Event, Settings, client_config, words};
 
 /// A client of one session.
 pub type Client = BaseProducer<Watcher>;
@@ -171,6 +171,8 @@ impl Life {
         if !self.reach(&client) {
             return Ok(End::Dropped);
         }
+        // What was missed on the way here is over.
+        client.context().down.store(false, Relaxed);
         let topics = Topics::new(self.settings.clone());
         self.shared.set_refused(topics.look(&client, &self.settings.topics));
         let (transactions, position) = match &self.transactional_id {
@@ -284,6 +286,7 @@ impl Life {
 
     /// As [`Self::over`], of a client beyond repair.
     fn fatal(&self, reason: String) -> End {
+        let reason = words::translate(&reason);
         self.over(reason.clone());
         End::Fatal(reason)
     }

@@ -21,6 +21,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
 use self::life::{Commit, Life, Shared};
+use self::topics::describe;
 use self::watcher::is_about_topic;
 use super::{Brokers, Event, Producer, Refusal, Settings};
 use crate::model::Record;
@@ -86,8 +87,9 @@ impl Producer for KafkaProducer {
             Err((error, _)) => match error.rdkafka_error_code() {
                 Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => Err(Refusal::Record(error.to_string())),
                 Some(code) if is_about_topic(code) => {
-                    self.shared.refuse(&record.topic, error.to_string());
-                    Err(Refusal::Topic(error.to_string()))
+                    let why = describe(&record.topic, Some(code));
+                    self.shared.refuse(&record.topic, why.clone());
+                    Err(Refusal::Topic(why))
                 }
                 _ => Err(Refusal::Full),
             },

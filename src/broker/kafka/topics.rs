@@ -72,9 +72,10 @@ impl Topics {
     }
 }
 
-fn describe(topic: &str, code: Option<Code>) -> String {
+/// What is wrong with a topic, in words.
+pub fn describe(topic: &str, code: Option<Code>) -> String {
     match code {
-        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
             format!("topic {topic:?} is missing: create it, or let `create_topics` do so; its bars wait")
         }
         Some(Code::TopicAuthorizationFailed) => {

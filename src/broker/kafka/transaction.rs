@@ -46,7 +46,7 @@ impl Transactions {
     /// # Errors
     /// It cannot, and why.
     pub fn begin(&self, shared: &Shared) -> Result<Option<String>, String> {
-        repeated(shared, None, || self.client.init_transactions(CALL)).map_err(|error| error.to_string())?;
+        self.repeated(shared, None, || self.client.init_transactions(CALL))?;
         let position = self.position()?;
         self.client.begin_transaction().map_err(|error| error.to_string())?;
         Ok(position)
@@ -65,22 +65,51 @@ impl Transactions {
             element.set_offset(Offset::Offset(0)).map_err(|error| error.to_string())?;
             element.set_metadata(position);
         }
-        let sent = repeated(shared, Some(end), || self.client.send_offsets_to_transaction(&offsets, &group, CALL));
-        let committed = sent.and_then(|()| repeated(shared, Some(end), || self.client.commit_transaction(CALL)));
-        committed.map_err(|error| error.to_string())?;
+        let end = Some(end);
+        self.repeated(shared, end, || self.client.send_offsets_to_transaction(&offsets, &group, CALL))?;
+        self.repeated(shared, end, || self.client.commit_transaction(CALL))?;
         self.client.begin_transaction().map_err(|error| error.to_string())
     }
 
-    /// Waits until every record is delivered: `commit_transaction` would do so in steps of 100 ms.
+    /// Waits until every record is delivered: `commit_transaction` would do so in steps of 100 ms. Once one has failed
+    /// librdkafka keeps the others back until the transaction ends, and a broker that is gone may stay so.
     fn deliver(&self, end: Instant, shared: &Shared) -> Result<(), String> {
-        while self.client.in_flight_count() > 0 {
+        let context = self.client.context();
+        while self.client.in_flight_count() > 0 && !context.failed.load(Relaxed) {
+            if context.down.load(Relaxed) {
+                return Err(context.reason());
+            }
             if shared.stop.load(Relaxed) || Instant::now() > end {
                 return Err("records were not delivered within the transaction's time".to_owned());
             }
             self.client.poll(Duration::from_millis(1));
         }
-        let failed = self.client.context().failed.load(Relaxed);
+        let failed = context.failed.load(Relaxed);
         if failed { Err("a record of the transaction was refused".to_owned()) } else { Ok(()) }
+    }
+
+    /// Repeats a call for as long as that may help: until `end` where there is one, or until no broker can be reached.
+    fn repeated(
+        &self,
+        shared: &Shared,
+        end: Option<Instant>,
+        mut call: impl FnMut() -> Result<(), KafkaError>,
+    ) -> Result<(), String> {
+        let context = self.client.context();
+        loop {
+            let error = match call() {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Transaction(error)) if error.is_retriable() => error.to_string(),
+                Err(error) => return Err(error.to_string()),
+            };
+            if context.down.load(Relaxed) {
+                return Err(context.reason());
+            }
+            if shared.stop.load(Relaxed) || end.is_some_and(|end| Instant::now() >= end) {
+                return Err(error);
+            }
+            self.client.poll(PAUSE);
+        }
     }
 
     /// The position of the last committed transaction.
@@ -95,23 +124,5 @@ impl Transactions {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, 0);
         list
-    }
-}
-
-/// Repeats a call for as long as that may help, until `end` where there is one.
-fn repeated(
-    shared: &Shared,
-    end: Option<Instant>,
-    mut call: impl FnMut() -> Result<(), KafkaError>,
-) -> Result<(), KafkaError> {
-    loop {
-        match call() {
-            Err(KafkaError::Transaction(error))
-                if error.is_retriable() && !shared.stop.load(Relaxed) && end.is_none_or(|end| Instant::now() < end) =>
-            {
-                std::thread::sleep(PAUSE);
-            }
-            done => return done,
-        }
     }
 }

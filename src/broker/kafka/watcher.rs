@@ -7,8 +7,10 @@ use flume::Sender;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
+use super::topics::describe;
 use crate::broker::{Event, Failure, words};
 
 /// The context of one client.
@@ -46,7 +48,7 @@ impl Watcher {
         }
     }
 
-    fn failure(&self, error: &KafkaError) -> Failure {
+    fn failure(&self, error: &KafkaError, topic: &str) -> Failure {
         let text = error.to_string();
         match error.rdkafka_error_code() {
             Some(Code::MessageSizeTooLarge) if self.alone => Failure::Record(text),
@@ -55,7 +57,7 @@ impl Watcher {
                 self.too_large.store(true, Relaxed);
                 Failure::Passing(text)
             }
-            Some(code) if is_about_topic(code) => Failure::Topic(text),
+            Some(code) if is_about_topic(code) => Failure::Topic(describe(topic, Some(code))),
             _ => Failure::Passing(text),
         }
     }
@@ -92,9 +94,9 @@ impl ProducerContext for Watcher {
     fn delivery(&self, result: &DeliveryResult<'_>, token: usize) {
         let event = match result {
             Ok(_) => Event::Delivered(token as u64),
-            Err((error, _)) => {
+            Err((error, message)) => {
                 self.failed.store(true, Relaxed);
-                Event::Failed(token as u64, self.failure(error))
+                Event::Failed(token as u64, self.failure(error, message.topic()))
             }
         };
         // Whoever no longer listens has been dropped.

@@ -39,6 +39,8 @@ pub(super) struct Feed {
     counted_at: TimeNs,
     /// Not made durable yet.
     refused: Vec<Refused>,
+    /// Why the topic takes nothing, not told yet.
+    pub trouble: Option<String>,
     /// Positions of bars that will never be taken, as long as they are not settled.
     poison: BTreeSet<u64>,
 }
@@ -70,6 +72,7 @@ impl Feed {
             allowance: 0.0,
             counted_at: 0,
             refused: Vec::new(),
+            trouble: None,
             poison: BTreeSet::new(),
         }
     }
@@ -227,6 +230,7 @@ impl Feed {
             tracing::error!(spec, "the topic takes nothing, its bars wait: {reason}");
         }
         self.paused_until = now + RETRY_TOPIC;
+        self.trouble = Some(reason.to_owned());
     }
 
     /// Whether nothing is under way.

@@ -300,6 +300,9 @@ impl KafkaSink {
                 };
                 let token = |lane, number| token(at, lane, number);
                 let outcome = feed.hand_over(&mut *self.producer, most, token, now, sent);
+                if let Some(reason) = feed.trouble.take() {
+                    seen.last_error = Some(reason);
+                }
                 let (Handed::Some(bars) | Handed::Full(bars)) = outcome;
                 handed += bars;
                 progress |= bars > 0;

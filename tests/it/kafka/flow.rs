@@ -93,7 +93,8 @@ pub fn until_told(server: &mut Server, words: &str) -> String {
     let what = format!("the sink says {words:?}");
     server.until(&what, |server| {
         let sink = &sinks(server)["sinks"][0];
-        told = format!("{} {}", sink["link"], sink["last_error"]);
+        let word = |name: &str| sink[name].as_str().unwrap_or_default().to_owned();
+        told = format!("{} {}", word("link"), word("last_error"));
         told.contains(words)
     });
     told

@@ -13,4 +13,3 @@ mod producer;
 mod refusals;
 #[cfg(feature = "kafka-tls")]
 mod secure;
-mod spool;
