@@ -117,8 +117,11 @@ fn arrived(records: &[Record]) -> BTreeMap<(String, i64, u32), (u32, u64)> {
     arrived
 }
 
+/// What came of each bar: series, window start and revision → how often, and its ticks.
+type Came = BTreeMap<(String, i64, u32), (u32, u64)>;
+
 /// Three lives, the first of them killed, the last one in peace; gives what is left and what arrived.
-fn run(seed: u64, overrides: &[&str]) -> (Left, BTreeMap<(String, i64, u32), (u32, u64)>) {
+fn run(seed: u64, overrides: &[&str]) -> (Left, Came) {
     let mut random = fastrand::Rng::with_seed(seed);
     let (kv, broker) = (Arc::new(Memory::new()), MemoryBroker::default());
     let overrides = [&["publish.encoding=json", "publish.service_name=test"], overrides].concat();
