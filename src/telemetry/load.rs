@@ -207,7 +207,10 @@ impl StageLoad {
 
 impl LedgerLoad {
     fn of(snapshot: &Snapshot) -> Self {
-        let sum = |instrument| snapshot.points(instrument).iter().filter_map(|point| point.as_number()).sum();
+        // An empty `sum` of doubles is -0, and would be shown as that.
+        let sum = |instrument| {
+            snapshot.points(instrument).iter().filter_map(|point| point.as_number()).fold(0.0, |a, b| a + b)
+        };
         Self {
             accepted: sum(&table::ACCEPTED),
             rejected: sum(&table::REJECTED),
