@@ -1,6 +1,6 @@
 //! `barline top`: the running topology in a terminal: who is at work, how far behind, and who waits for whom.
 //!
-//! Read in this order: the arguments and one look here, [`table`] (rows as text), `screen` (the live view).
+//! Read in this order: the arguments and one look here, `table` (rows as text), `screen` (the live view).
 
 mod screen;
 mod table;

@@ -1,7 +1,7 @@
 //! The Kafka side of the port, over librdkafka.
 //!
-//! A thread of its own, [`life`], connects, asks about topics ([`topics`]), serves callbacks ([`watcher`]) and ends
-//! transactions ([`transaction`]); the port's own calls hand records to librdkafka's queue and read what was told.
+//! A thread of its own, `life`, connects, asks about topics (`topics`), serves callbacks (`watcher`) and ends
+//! transactions (`transaction`); the port's own calls hand records to librdkafka's queue and read what was told.
 //! [`Member`] is the other way: a member of a consumer group.
 
 mod consumer;

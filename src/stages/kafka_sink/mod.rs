@@ -1,8 +1,8 @@
 //! `kafka_sink`: reads the outbox, sends its bars to a broker, and moves its cursors on when they have arrived.
 //!
 //! What it is sent only tells it that there is something to read: a sink whose broker is gone takes its input as fast as
-//! one whose broker is not, and everything else happens in bounded steps when it is woken. Read [`config`] (what a
-//! topology says), [`lane`] (bars in a row), [`record`] (what a bar becomes), [`feed`] (the bars of one spec) and then
+//! one whose broker is not, and everything else happens in bounded steps when it is woken. Read `config` (what a
+//! topology says), `lane` (bars in a row), `record` (what a bar becomes), `feed` (the bars of one spec) and then
 //! this (the producer, transactions, time).
 
 mod config;
