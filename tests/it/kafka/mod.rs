@@ -11,6 +11,6 @@ mod kills;
 mod outage;
 mod producer;
 mod refusals;
-mod spool;
 #[cfg(feature = "kafka-tls")]
 mod secure;
+mod spool;
