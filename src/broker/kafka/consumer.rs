@@ -15,8 +15,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::watcher::Log;
 use crate::broker::consumer::{Consumer, Happening, Partition, Position};
-use crate::broker::words;
 
 /// How long the coordinator may take to say what is committed.
 const ASKING: Duration = Duration::from_secs(5);
@@ -30,8 +30,7 @@ pub struct Member {
 #[derive(Default)]
 struct Told {
     happened: Mutex<VecDeque<Happening>>,
-    /// The last line of the log that may say why the cluster cannot be reached.
-    why: Mutex<String>,
+    log: Log,
 }
 
 impl Member {
@@ -62,9 +61,8 @@ impl Consumer for Member {
             }
             Some(Err(KafkaError::MessageConsumptionFatal(code))) => Some(Happening::Fatal(code.to_string())),
             Some(Err(error)) => {
-                let why = told.why.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let unreachable = error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::AllBrokersDown);
-                Some(Happening::Down(if unreachable { words::explain(&why) } else { error.to_string() }))
+                Some(Happening::Down(if unreachable { told.log.reason() } else { error.to_string() }))
             }
             None => told.happened().pop_front(),
         }
@@ -110,23 +108,15 @@ impl Told {
     fn happened(&self) -> MutexGuard<'_, VecDeque<Happening>> {
         self.happened.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn note(&self, line: &str) {
-        if words::tells(line) {
-            line.clone_into(&mut self.why.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-    }
 }
 
 impl ClientContext for Told {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        tracing::debug!(?level, facility, "{line}");
-        self.note(line);
+        self.log.line(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, "{reason}");
-        self.note(reason);
+        self.log.error(&error, reason);
     }
 }
 

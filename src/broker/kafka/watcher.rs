@@ -24,28 +24,50 @@ pub struct Watcher {
     pub failed: AtomicBool,
     /// No broker can be reached, as far as is known.
     pub down: AtomicBool,
-    /// The last line that may say why.
-    line: Mutex<String>,
+    log: Log,
 }
 
-impl Watcher {
-    /// A context that tells `events`.
-    pub fn new(events: Sender<Event>, alone: bool) -> Self {
-        let no = AtomicBool::default;
-        Self { events, alone, too_large: no(), failed: no(), down: no(), line: Mutex::default() }
+/// What librdkafka logs: passed on, and the last line kept that may say why a cluster cannot be reached.
+#[derive(Default)]
+pub struct Log(Mutex<String>);
+
+impl Log {
+    /// A line of the log.
+    pub fn line(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        tracing::debug!(?level, facility, "{line}");
+        self.note(line);
+    }
+
+    /// An error's own words.
+    pub fn error(&self, error: &KafkaError, reason: &str) {
+        tracing::debug!(%error, "{reason}");
+        self.note(reason);
     }
 
     /// Why no broker can be reached.
     pub fn reason(&self) -> String {
-        words::explain(&self.line.lock().unwrap_or_else(PoisonError::into_inner))
+        words::explain(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn note(&self, line: &str) {
         if words::tells(line) {
             // Behind the thread's name, which says nothing.
             let line = line.split_once("]: ").map_or(line, |(_, line)| line);
-            line.clone_into(&mut self.line.lock().unwrap_or_else(PoisonError::into_inner));
+            line.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
         }
+    }
+}
+
+impl Watcher {
+    /// A context that tells `events`.
+    pub fn new(events: Sender<Event>, alone: bool) -> Self {
+        let no = AtomicBool::default;
+        Self { events, alone, too_large: no(), failed: no(), down: no(), log: Log::default() }
+    }
+
+    /// Why no broker can be reached.
+    pub fn reason(&self) -> String {
+        self.log.reason()
     }
 
     fn failure(&self, error: &KafkaError, topic: &str) -> Failure {
@@ -73,13 +95,11 @@ pub fn is_about_topic(code: Code) -> bool {
 
 impl ClientContext for Watcher {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        tracing::debug!(?level, facility, "{line}");
-        self.note(line);
+        self.log.line(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, "{reason}");
-        self.note(reason);
+        self.log.error(&error, reason);
         if let Some(Code::AllBrokersDown | Code::Authentication | Code::SSL | Code::Resolve) =
             error.rdkafka_error_code()
         {

@@ -44,10 +44,15 @@ impl Shared {
         Self { stop, meter, finished: Mutex::default(), outstanding: AtomicUsize::new(0) }
     }
 
-    /// The journal has all of a claim.
+    /// The journal has all of a claim that was handed over.
     pub fn finish(&self, number: u64, bytes: usize) {
-        self.finished.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+        self.forget(number);
         self.outstanding.fetch_sub(bytes, Relaxed);
+    }
+
+    /// The inbox may forget a claim.
+    pub fn forget(&self, number: u64) {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner).push(number);
     }
 
     /// Claims that the inbox may forget.
@@ -261,7 +266,7 @@ impl Reader {
                 return Vec::new();
             }
         };
-        let (due, kept) = std::mem::take(&mut self.unsettled).into_iter().partition(is_due);
+        let (due, kept): (Vec<_>, _) = std::mem::take(&mut self.unsettled).into_iter().partition(is_due);
         self.unsettled = kept;
         let is_mine = |claim: &Claim| {
             let found = committed.iter().find(|position| position.partition == claim.partition);
@@ -271,12 +276,8 @@ impl Reader {
             self.tell(claim, verdict);
             verdict == Verdict::Mine
         };
-        let due: Vec<Unsettled> = due;
         let (mine, others): (Vec<_>, Vec<_>) = due.into_iter().map(|of| of.claim).partition(is_mine);
-        for claim in others {
-            self.shared.outstanding.fetch_add(claim.bytes(), Relaxed);
-            self.shared.finish(claim.number, claim.bytes());
-        }
+        others.iter().for_each(|claim| self.shared.forget(claim.number));
         mine
     }
 
@@ -295,12 +296,11 @@ impl Reader {
     }
 
     /// Hands claims to the source, polling while it is busy.
-    fn hand_over(&mut self, claims: Vec<Claim>) -> Result<(), StageError> {
+    fn hand_over(&mut self, mut claims: Vec<Claim>) -> Result<(), StageError> {
         if claims.is_empty() {
             return Ok(());
         }
         self.shared.outstanding.fetch_add(claims.iter().map(Claim::bytes).sum(), Relaxed);
-        let mut claims = claims;
         loop {
             match self.claims.try_send(claims) {
                 Ok(()) => return Ok(()),
