@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use barline::app::Seams;
 use barline::model::TimeNs;
 use barline::model::time::SECOND;
 use barline::runtime::Placement;
@@ -17,7 +16,7 @@ use barline::tools::{Replay, ToolError, backup, replay, restore};
 use barline::window::state;
 
 use super::naive::Tick;
-use super::scripted::{assemble, cascading_specs, plan};
+use super::scripted::{assemble, cascading_specs, plan, seams};
 use super::store_contract::kit::directory;
 
 const START: TimeNs = 1_750_000_000 * SECOND;
@@ -51,13 +50,7 @@ fn a_backup_taken_under_load_is_one_moment_of_the_run() {
     let memory = Arc::new(Memory::new());
     let taken = Arc::new(Mutex::new(Vec::new()));
     simulate(START, async |clock| {
-        let seams = Seams {
-            kv: memory.clone(),
-            clock,
-            brokers: Arc::new(barline::broker::MemoryBroker::default()),
-            chaos: None,
-            sources: Vec::new(),
-        };
+        let seams = seams(memory.clone(), clock, None);
         let launched =
             assemble(seams, plan("scaled.yaml", &[]), cascading_specs(), 4, script).launch(Placement::SameThread);
         for number in 0..4 {

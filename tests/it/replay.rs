@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use barline::app::Seams;
 use barline::model::time::{DAY, MILLISECOND, SECOND};
 use barline::model::{SeriesId, TimeNs};
 use barline::runtime::sim::{Rates, SeededChaos, for_seeds, simulate};
@@ -16,7 +15,7 @@ use barline::tools::{Replay, ReplayReport, replay};
 use bytes::Bytes;
 
 use super::naive::{self, Tick};
-use super::scripted::{Script, assemble, cascading_specs, plan};
+use super::scripted::{Script, assemble, cascading_specs, plan, seams};
 
 const START: TimeNs = 1_750_000_000 * SECOND;
 const SERIES: u32 = 6;
@@ -47,13 +46,7 @@ fn after_a_run(seed: u64, check: impl Fn(&mut fastrand::Rng, &[Tick], &Context))
     let script = script(&mut random);
     let ticks: Vec<Tick> = script.iter().flat_map(|(_, ticks)| ticks.clone()).collect();
     simulate(START, async |clock| {
-        let seams = Seams {
-            kv: Arc::new(Memory::new()),
-            clock,
-            brokers: Arc::new(barline::broker::MemoryBroker::default()),
-            chaos: None,
-            sources: Vec::new(),
-        };
+        let seams = seams(Arc::new(Memory::new()), clock, None);
         let app = assemble(seams, plan("scaled.yaml", &[]), cascading_specs(), SERIES, script);
         let context = app.context.clone();
         assert!(app.launch(Placement::SameThread).wait().await.is_clean(), "seed {seed}");
@@ -222,13 +215,7 @@ fn installing_while_the_pipeline_runs_never_loses_a_tick_nor_counts_one_twice() 
         let instances = format!("aggregate.instances={}", random.u32(1..4));
         simulate(START, async |clock| {
             let chaos: Arc<dyn Chaos> = Arc::new(SeededChaos::new(seed, rough));
-            let seams = Seams {
-                kv: Arc::new(Memory::new()),
-                clock,
-                brokers: Arc::new(barline::broker::MemoryBroker::default()),
-                chaos: Some(chaos),
-                sources: Vec::new(),
-            };
+            let seams = seams(Arc::new(Memory::new()), clock, Some(chaos));
             let app = assemble(seams, plan("scaled.yaml", &[&instances]), cascading_specs(), SERIES, script);
             let context = app.context.clone();
             let launched = app.launch(Placement::SameThread);

@@ -5,16 +5,23 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use barline::app::{App, Seams};
+use barline::broker::MemoryBroker;
 use barline::codec::Interner;
 use barline::model::time::SECOND;
 use barline::model::{Reason, SeriesId, SeriesKey, SpecId, TickBatch};
 use barline::runtime::outlet::Sent;
 use barline::runtime::source::Running;
-use barline::runtime::{Built, Source, SourceContext, StageError};
+use barline::runtime::{Built, Chaos, Clock, Source, SourceContext, StageError};
 use barline::spec::{Granularity, Spec, Specs};
+use barline::store::Kv;
 use barline::topology::Plan;
 
 use super::naive::Tick;
+
+/// The outside world of a simulation: everything in memory, no sources yet.
+pub fn seams(kv: Arc<dyn Kv>, clock: Arc<dyn Clock>, chaos: Option<Arc<dyn Chaos>>) -> Seams {
+    Seams { kv, clock, brokers: Arc::new(MemoryBroker::default()), chaos, sources: Vec::new() }
+}
 
 /// Batches of ticks, each after a pause.
 pub type Script = Vec<(Duration, Vec<Tick>)>;

@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use barline::app::Seams;
 use barline::codec::Block;
 use barline::model::time::{MILLISECOND, SECOND};
 use barline::model::{LedgerSnapshot, Reason, TimeNs};
@@ -15,7 +14,7 @@ use barline::spec::{LatePolicy, Spec, Specs};
 use barline::store::{Memory, TickScan};
 
 use super::naive::{self, Bars, Tick};
-use super::scripted::{Script, assemble, cascading_specs, plan, specs};
+use super::scripted::{Script, assemble, cascading_specs, plan, seams, specs};
 
 const START: TimeNs = 1_750_000_000 * SECOND;
 
@@ -66,13 +65,7 @@ fn run(seed: u64, file: &str, rates: Rates) -> Outcome {
     let instances = format!("aggregate.instances={}", random.u32(1..most));
     simulate(START, async |clock| {
         let chaos: Arc<dyn Chaos> = Arc::new(SeededChaos::new(seed, rates));
-        let seams = Seams {
-            kv: Arc::new(Memory::new()),
-            clock,
-            brokers: Arc::new(barline::broker::MemoryBroker::default()),
-            chaos: Some(chaos),
-            sources: Vec::new(),
-        };
+        let seams = seams(Arc::new(Memory::new()), clock, Some(chaos));
         let app = assemble(seams, plan(file, &[&instances]), cascading_specs(), series, script);
         let context = app.context.clone();
         let launched = app.launch(Placement::SameThread);
@@ -129,13 +122,7 @@ fn run_late(seed: u64, policy: LatePolicy, rates: Rates) -> (u64, LedgerSnapshot
     let specs = Specs::new(specs().iter().map(with_policy).collect());
     simulate(START, async |clock| {
         let chaos: Arc<dyn Chaos> = Arc::new(SeededChaos::new(seed, rates));
-        let seams = Seams {
-            kv: Arc::new(Memory::new()),
-            clock,
-            brokers: Arc::new(barline::broker::MemoryBroker::default()),
-            chaos: Some(chaos),
-            sources: Vec::new(),
-        };
+        let seams = seams(Arc::new(Memory::new()), clock, Some(chaos));
         let app = assemble(seams, plan("scaled.yaml", &[]), specs, 4, script);
         let context = app.context.clone();
         let report = app.launch(Placement::SameThread).wait().await;

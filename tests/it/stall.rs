@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use barline::app::Seams;
 use barline::model::time::{MILLISECOND, SECOND};
 use barline::model::{Reason, TimeNs};
 use barline::runtime::sim::simulate;
@@ -12,7 +11,7 @@ use barline::runtime::{Act, Chaos, Moment, Placement};
 use barline::store::Memory;
 
 use super::naive::{self, Tick};
-use super::scripted::{Dropped, Script, assemble, assemble_noting, plan, specs};
+use super::scripted::{Dropped, Script, assemble, assemble_noting, plan, seams, specs};
 
 const START: TimeNs = 1_750_000_000 * SECOND;
 
@@ -40,13 +39,7 @@ fn a_stalled_writer_stops_the_source_and_loses_nothing() {
     let ticks: Vec<Tick> = script.iter().flat_map(|(_, ticks)| ticks.clone()).collect();
     simulate(START, async |clock| {
         let chaos: Option<Arc<dyn Chaos>> = Some(Arc::new(StalledWriter(Duration::from_secs(60))));
-        let seams = Seams {
-            kv: Arc::new(Memory::new()),
-            clock: clock.clone(),
-            brokers: Arc::new(barline::broker::MemoryBroker::default()),
-            chaos,
-            sources: Vec::new(),
-        };
+        let seams = seams(Arc::new(Memory::new()), clock.clone(), chaos);
         let small = ["journal", "route", "aggregate", "write"].map(|stage| format!("{stage}.mailbox.capacity=2"));
         let small: Vec<&str> = small.iter().map(String::as_str).collect();
         let app = assemble(seams, plan("edge.yaml", &small), specs(), 4, script);
@@ -81,13 +74,7 @@ fn a_source_that_drops_the_newest_never_waits_and_counts_every_tick() {
     let all: Vec<Vec<Tick>> = batches.iter().map(|(_, ticks)| ticks.clone()).collect();
     simulate(START, async |clock| {
         let chaos: Option<Arc<dyn Chaos>> = Some(Arc::new(StalledWriter(Duration::from_millis(900))));
-        let seams = Seams {
-            kv: Arc::new(Memory::new()),
-            clock,
-            brokers: Arc::new(barline::broker::MemoryBroker::default()),
-            chaos,
-            sources: Vec::new(),
-        };
+        let seams = seams(Arc::new(Memory::new()), clock, chaos);
         let mut changes = ["journal", "aggregate", "write"].map(|stage| format!("{stage}.mailbox.capacity=1")).to_vec();
         changes.push("journal.mailbox.when_full=drop_newest".to_owned());
         let changes: Vec<&str> = changes.iter().map(String::as_str).collect();

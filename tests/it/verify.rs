@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use barline::app::Seams;
 use barline::catalog::Catalog;
 use barline::model::time::SECOND;
 use barline::model::{SeriesId, TimeNs};
@@ -18,7 +17,7 @@ use barline::window::state;
 use bytes::Bytes;
 
 use super::naive::{self, Tick};
-use super::scripted::{assemble, cascading_specs, plan};
+use super::scripted::{assemble, cascading_specs, plan, seams};
 
 const START: TimeNs = 1_750_000_000 * SECOND;
 
@@ -42,13 +41,7 @@ fn after_a_run() -> (Arc<Memory>, Vec<Tick>) {
     let ticks = script.iter().flat_map(|(_, ticks)| ticks.clone()).collect();
     let memory = Arc::new(Memory::new());
     simulate(START, async |clock| {
-        let seams = Seams {
-            kv: memory.clone(),
-            clock,
-            brokers: Arc::new(barline::broker::MemoryBroker::default()),
-            chaos: None,
-            sources: Vec::new(),
-        };
+        let seams = seams(memory.clone(), clock, None);
         let app = assemble(seams, plan("scaled.yaml", &[]), cascading_specs(), 3, script);
         assert!(app.launch(Placement::SameThread).wait().await.is_clean());
     });
