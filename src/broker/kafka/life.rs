@@ -216,8 +216,9 @@ impl Life {
                 return self.fatal(reason);
             }
             if let (Some(transactions), Some(position)) = (transactions, self.asked_to_commit()) {
-                match transactions.commit(&position, &self.shared) {
-                    Ok(()) => self.tell(Event::Committed),
+                let shared = self.shared.clone();
+                match transactions.commit(&position, &shared, |reason| self.tell_down(reason)) {
+                    Ok(()) => self.committed(),
                     Err(reason) => return self.aborted(client, reason),
                 }
             }
@@ -261,6 +262,13 @@ impl Life {
         let refused = self.shared.all_refused();
         if !refused.is_empty() {
             self.shared.set_refused(topics.look(client, &refused));
+        }
+    }
+
+    fn committed(&mut self) {
+        self.tell(Event::Committed);
+        if self.told_down.take().is_some() {
+            self.tell(Event::Ready { position: None });
         }
     }
 

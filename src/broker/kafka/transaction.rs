@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::Producer as _;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::life::{CALL, Client, Shared};
 use crate::broker::settings::TRANSACTION_TIMEOUT;
@@ -24,6 +24,8 @@ pub struct Transactions {
     client: Arc<Client>,
     /// A member of the group that is never told anything: it only reads and names the group.
     reader: BaseConsumer,
+    /// What the reader was made with.
+    config: ClientConfig,
     /// The topic whose first partition's offset holds the position.
     topic: Arc<str>,
 }
@@ -38,7 +40,7 @@ impl Transactions {
         config.set("group.id", id);
         let reader = config.create().map_err(|error| error.to_string())?;
         let topic = settings.topics.first().cloned().ok_or("there is no topic to hold the position")?;
-        Ok(Self { client, reader, topic })
+        Ok(Self { client, reader, config, topic })
     }
 
     /// Ends whatever a predecessor of this id left open, reads the position, and begins.
@@ -46,17 +48,23 @@ impl Transactions {
     /// # Errors
     /// It cannot, and why.
     pub fn begin(&self, shared: &Shared) -> Result<Option<String>, String> {
-        self.repeated(shared, None, || self.client.init_transactions(CALL))?;
+        let context = self.client.context();
+        let is_down = || context.down.load(Relaxed).then(|| context.reason());
+        repeated(&self.client, shared, is_down, || self.client.init_transactions(CALL))?;
         let position = self.position()?;
         self.client.begin_transaction().map_err(|error| error.to_string())?;
         Ok(position)
     }
 
-    /// Commits what was handed over and `position`, and begins the next transaction.
+    /// Commits what was handed over and `position`, and begins the next transaction. Tells `down` while no broker can be
+    /// reached to ask for the end.
+    ///
+    /// That question is repeated for as long as it takes: a cluster that goes down between deciding and marking may come
+    /// back with the transaction decided but never marked, and then keeps the position from whoever reads it.
     ///
     /// # Errors
     /// It is aborted, or its fate is not known: the position that the next session reads tells it.
-    pub fn commit(&self, position: &str, shared: &Shared) -> Result<(), String> {
+    pub fn commit(&self, position: &str, shared: &Shared, mut down: impl FnMut(String)) -> Result<(), String> {
         let end = Instant::now() + Duration::from_nanos(TRANSACTION_TIMEOUT as u64);
         self.deliver(end, shared)?;
         let group = self.reader.group_metadata().ok_or("no group to commit the position for")?;
@@ -65,9 +73,21 @@ impl Transactions {
             element.set_offset(Offset::Offset(0)).map_err(|error| error.to_string())?;
             element.set_metadata(position);
         }
-        let end = Some(end);
-        self.repeated(shared, end, || self.client.send_offsets_to_transaction(&offsets, &group, CALL))?;
-        self.repeated(shared, end, || self.client.commit_transaction(CALL))?;
+        let context = self.client.context();
+        let is_late = || (Instant::now() >= end).then(|| "the transaction's time is over".to_owned());
+        let is_down = || context.down.load(Relaxed).then(|| context.reason());
+        repeated(
+            &self.client,
+            shared,
+            || is_down().or_else(is_late),
+            || self.client.send_offsets_to_transaction(&offsets, &group, CALL),
+        )?;
+        let tell = || {
+            is_down().into_iter().for_each(&mut down);
+            None
+        };
+        repeated(&self.client, shared, tell, || self.client.commit_transaction(CALL))?;
+        context.down.store(false, Relaxed);
         self.client.begin_transaction().map_err(|error| error.to_string())
     }
 
@@ -88,41 +108,59 @@ impl Transactions {
         if failed { Err("a record of the transaction was refused".to_owned()) } else { Ok(()) }
     }
 
-    /// Repeats a call for as long as that may help: until `end` where there is one, or until no broker can be reached.
-    fn repeated(
-        &self,
-        shared: &Shared,
-        end: Option<Instant>,
-        mut call: impl FnMut() -> Result<(), KafkaError>,
-    ) -> Result<(), String> {
-        let context = self.client.context();
-        loop {
-            let error = match call() {
-                Ok(()) => return Ok(()),
-                Err(KafkaError::Transaction(error)) if error.is_retriable() => error.to_string(),
-                Err(error) => return Err(error.to_string()),
-            };
-            if context.down.load(Relaxed) {
-                return Err(context.reason());
-            }
-            if shared.stop.load(Relaxed) || end.is_some_and(|end| Instant::now() >= end) {
-                return Err(error);
-            }
-            self.client.poll(PAUSE);
-        }
-    }
-
     /// The position of the last committed transaction.
     fn position(&self) -> Result<Option<String>, String> {
-        let committed = self.reader.committed_offsets(self.holder(), CALL).map_err(|error| error.to_string())?;
+        let committed = self.reader.committed_offsets(self.holder(), CALL).map_err(|error| match error {
+            KafkaError::MetadataFetch(Code::OperationTimedOut) if self.is_told_to_others() => self.hangs(),
+            error => error.to_string(),
+        })?;
         let positions = committed.elements();
         let position = positions.first().filter(|position| matches!(position.offset(), Offset::Offset(_)));
         Ok(position.map(|position| position.metadata().to_owned()).filter(|position| !position.is_empty()))
+    }
+
+    /// Whether somebody who does not mind an unfinished transaction is told a position: none of ours is unfinished any more.
+    fn is_told_to_others(&self) -> bool {
+        let mut config = self.config.clone();
+        let reader = config.set("isolation.level", "read_uncommitted").create::<BaseConsumer>();
+        reader.is_ok_and(|reader| reader.committed_offsets(self.holder(), CALL).is_ok())
+    }
+
+    fn hangs(&self) -> String {
+        format!(
+            "the cluster holds a hanging transaction of {:?}: it took it for ended but never marked its end, and keeps the \
+             position back; end it with kafka-transactions.sh (find-hanging, abort), see \"Hanging transactions\" in \
+             docs/kafka.md",
+            self.config.get("group.id").unwrap_or_default()
+        )
     }
 
     fn holder(&self) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, 0);
         list
+    }
+}
+
+/// Repeats a call until it has an answer, `enough` tells why not to go on, or the producer is dropped.
+fn repeated(
+    client: &Client,
+    shared: &Shared,
+    mut enough: impl FnMut() -> Option<String>,
+    mut call: impl FnMut() -> Result<(), KafkaError>,
+) -> Result<(), String> {
+    loop {
+        let error = match call() {
+            Ok(()) => return Ok(()),
+            Err(KafkaError::Transaction(error)) if error.is_retriable() => error.to_string(),
+            Err(error) => return Err(error.to_string()),
+        };
+        if let Some(reason) = enough() {
+            return Err(reason);
+        }
+        if shared.stop.load(Relaxed) {
+            return Err(error);
+        }
+        client.poll(PAUSE);
     }
 }
