@@ -5,6 +5,7 @@ mod binary;
 mod crash;
 mod disk;
 mod exactly_once;
+mod faults;
 mod harness;
 mod kafka;
 mod layers;
