@@ -6,6 +6,7 @@ mod crash;
 mod deploy;
 mod disk;
 mod exactly_once;
+mod faults;
 mod harness;
 mod kafka;
 mod layers;

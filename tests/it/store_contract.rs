@@ -4,7 +4,7 @@ mod ageing;
 mod budget;
 mod clustering;
 mod damage;
-mod files;
+pub mod files;
 mod follower;
 pub mod kit;
 mod outbox;
