@@ -1,4 +1,5 @@
-//! Damaged records of the store about itself, made good when it is opened, so that a start is not refused for them.
+//! Damaged records of the store about itself, and ones lost with a log, made good when it is opened, so that a start is not
+//! refused for them.
 //!
 //! Each is derived from the rest of the data: the end of the journal from blocks, checkpoints and bars, the highest
 //! window start from the keys of bars, a cutoff from the retention once the time is told. The record of a spec holds the layouts
@@ -16,7 +17,7 @@ use super::keys::{self, PartitionName};
 use super::meta::{self, SpecRecord};
 use super::quarantine::{Kind, Quarantine};
 use super::ticks::journal_end_of_all;
-use super::{Kv, StoreError, bar_bytes, value};
+use super::{Durability, Kv, StoreError, bar_bytes, mend, value};
 use crate::model::time::DAY;
 use crate::spec::{Spec, Specs};
 use crate::window::state;
@@ -36,7 +37,8 @@ pub(super) fn heal(kv: &Arc<dyn Kv>, specs: &Specs) -> Result<(), StoreError> {
         }
         ControlFlow::Continue(())
     })?;
-    if damaged.is_empty() {
+    let lost = if mend::is_marked(&**kv)? { lost(&**kv, specs)? } else { Vec::new() };
+    if damaged.is_empty() && lost.is_empty() {
         return Ok(());
     }
     let quarantine = Quarantine::open(kv.clone())?;
@@ -47,7 +49,25 @@ pub(super) fn heal(kv: &Arc<dyn Kv>, specs: &Specs) -> Result<(), StoreError> {
         let instead = payload.map(|payload| value::frame(&key, &payload));
         quarantine.take(Kind::Meta, keys::META, &key, &frame, instead);
     }
+    for name in lost {
+        tracing::error!(record = name, "a record of the store is lost with a log and derived anew");
+        let payload = derive(&**kv, &name, &Bytes::new(), specs, &quarantine)?.unwrap_or_default();
+        kv.commit(vec![meta::put(&name, &payload)], Durability::Synced)?;
+    }
     Ok(())
+}
+
+/// The records that every store with such data has, and this one does not.
+fn lost(kv: &dyn Kv, specs: &Specs) -> Result<Vec<String>, StoreError> {
+    let with_bars = specs.iter().map(|spec| &spec.name).filter(|spec| !kv.spaces(&format!("bars/{spec}/")).is_empty());
+    let mut names: Vec<_> = with_bars.map(|spec| format!("spec/{spec}")).chain(["format".to_owned()]).collect();
+    let mut known = Vec::new();
+    kv.scan_keys(keys::META, &[], None, &mut |key| {
+        known.push(key.to_vec());
+        ControlFlow::Continue(())
+    })?;
+    names.retain(|name| !known.iter().any(|key| key == name.as_bytes()));
+    Ok(names)
 }
 
 /// Whether a record of the store about itself is what its name says; always of those that are looked after elsewhere.

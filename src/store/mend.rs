@@ -21,12 +21,20 @@ pub(super) fn mark() -> Op {
     meta::put(MARK, &[])
 }
 
+/// Whether the mark is set.
+///
+/// # Errors
+/// The port fails.
+pub(super) fn is_marked(kv: &dyn Kv) -> Result<bool, StoreError> {
+    Ok(kv.get(keys::META, MARK.as_bytes())?.is_some())
+}
+
 /// Mends the store, where the mark is set, and says whether it was.
 ///
 /// # Errors
 /// The port fails.
 pub(super) fn mend(kv: &dyn Kv) -> Result<bool, StoreError> {
-    if kv.get(keys::META, MARK.as_bytes())?.is_none() {
+    if !is_marked(kv)? {
         return Ok(false);
     }
     tracing::warn!("the log was damaged: bars are checked against the whole journal");

@@ -179,7 +179,7 @@ impl Life {
             None => (None, None),
             Some(id) => {
                 let transactions = Transactions::new(client.clone(), &self.settings, id)?;
-                let position = transactions.begin(&self.shared)?;
+                let position = transactions.begin(self.session > 0, &self.shared)?;
                 (Some(transactions), position)
             }
         };

@@ -9,15 +9,20 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::producer::Producer as _;
+use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::life::{CALL, Client, Shared};
+use super::watcher::VOID;
 use crate::broker::settings::TRANSACTION_TIMEOUT;
 use crate::broker::{Settings, client_config};
 
 /// The pause before a call that may be repeated is.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Kafka's own topic of what consumer groups commit.
+const OFFSETS: &str = "__consumer_offsets";
 
 /// The transactions of one session.
 pub struct Transactions {
@@ -26,8 +31,8 @@ pub struct Transactions {
     reader: BaseConsumer,
     /// What the reader was made with.
     config: ClientConfig,
-    /// The topic whose first partition's offset holds the position.
-    topic: Arc<str>,
+    /// All the producer's topics; the offset of the first one's first partition holds the position.
+    topics: Vec<Arc<str>>,
 }
 
 impl Transactions {
@@ -39,19 +44,30 @@ impl Transactions {
         let mut config = client_config::client(&settings.connection).map_err(|(_, reason)| reason)?;
         config.set("group.id", id);
         let reader = config.create().map_err(|error| error.to_string())?;
-        let topic = settings.topics.first().cloned().ok_or("there is no topic to hold the position")?;
-        Ok(Self { client, reader, config, topic })
+        let topics = settings.topics.clone();
+        if topics.is_empty() {
+            return Err("there is no topic to hold the position".to_owned());
+        }
+        Ok(Self { client, reader, config, topics })
     }
 
-    /// Ends whatever a predecessor of this id left open, reads the position, and begins.
+    /// Ends whatever a predecessor of this id left open, reads the position, and begins. `was_ours` says that the predecessor
+    /// is an earlier session of this producer, so that what it left was never asked to be committed.
     ///
     /// # Errors
     /// It cannot, and why.
-    pub fn begin(&self, shared: &Shared) -> Result<Option<String>, String> {
+    pub fn begin(&self, was_ours: bool, shared: &Shared) -> Result<Option<String>, String> {
         let context = self.client.context();
         let is_down = || context.down.load(Relaxed).then(|| context.reason());
+        self.await_leaders(shared);
         repeated(&self.client, shared, is_down, || self.client.init_transactions(CALL))?;
-        let position = self.position()?;
+        if self.hangs() {
+            if !was_ours {
+                return Err(self.hanging());
+            }
+            self.abort_hanging(shared)?;
+        }
+        let position = self.position().map_err(|error| error.to_string())?;
         self.client.begin_transaction().map_err(|error| error.to_string())?;
         Ok(position)
     }
@@ -67,27 +83,19 @@ impl Transactions {
     pub fn commit(&self, position: &str, shared: &Shared, mut down: impl FnMut(String)) -> Result<(), String> {
         let end = Instant::now() + Duration::from_nanos(TRANSACTION_TIMEOUT as u64);
         self.deliver(end, shared)?;
-        let group = self.reader.group_metadata().ok_or("no group to commit the position for")?;
-        let offsets = self.holder();
-        for mut element in offsets.elements() {
-            element.set_offset(Offset::Offset(0)).map_err(|error| error.to_string())?;
-            element.set_metadata(position);
-        }
         let context = self.client.context();
         let is_late = || (Instant::now() >= end).then(|| "the transaction's time is over".to_owned());
         let is_down = || context.down.load(Relaxed).then(|| context.reason());
-        repeated(
-            &self.client,
-            shared,
-            || is_down().or_else(is_late),
-            || self.client.send_offsets_to_transaction(&offsets, &group, CALL),
-        )?;
+        self.send_position(position, shared, || is_down().or_else(is_late))?;
         let tell = || {
             is_down().into_iter().for_each(&mut down);
             None
         };
         repeated(&self.client, shared, tell, || self.client.commit_transaction(CALL))?;
-        context.down.store(false, Relaxed);
+        if context.down.swap(false, Relaxed) && self.hangs() {
+            self.abort_hanging(shared)?;
+            return Err("the cluster took it for committed but never marked it so".to_owned());
+        }
         self.client.begin_transaction().map_err(|error| error.to_string())
     }
 
@@ -109,24 +117,42 @@ impl Transactions {
     }
 
     /// The position of the last committed transaction.
-    fn position(&self) -> Result<Option<String>, String> {
-        let committed = self.reader.committed_offsets(self.holder(), CALL).map_err(|error| match error {
-            KafkaError::MetadataFetch(Code::OperationTimedOut) if self.is_told_to_others() => self.hangs(),
-            error => error.to_string(),
-        })?;
+    fn position(&self) -> Result<Option<String>, KafkaError> {
+        let committed = self.reader.committed_offsets(self.holder(), CALL)?;
         let positions = committed.elements();
         let position = positions.first().filter(|position| matches!(position.offset(), Offset::Offset(_)));
         Ok(position.map(|position| position.metadata().to_owned()).filter(|position| !position.is_empty()))
     }
 
-    /// Whether somebody who does not mind an unfinished transaction is told a position: none of ours is unfinished any more.
-    fn is_told_to_others(&self) -> bool {
+    /// Whether a transaction that nobody will end keeps the position back: none of ours is unfinished by now, and who does
+    /// not mind unfinished ones is told a position.
+    fn hangs(&self) -> bool {
+        if !self.position().is_err_and(|error| matches!(error, KafkaError::MetadataFetch(Code::OperationTimedOut))) {
+            return false;
+        }
         let mut config = self.config.clone();
         let reader = config.set("isolation.level", "read_uncommitted").create::<BaseConsumer>();
         reader.is_ok_and(|reader| reader.committed_offsets(self.holder(), CALL).is_ok())
     }
 
-    fn hangs(&self) -> String {
+    /// Waits until every partition has a leader: a cluster that starts takes one that has none yet for deleted, and then does
+    /// not mark the end of a transaction in it.
+    fn await_leaders(&self, shared: &Shared) {
+        let end = Instant::now() + CALL * 5;
+        let has_leaders = |topic: &str| {
+            let metadata = self.client.client().fetch_metadata(Some(topic), CALL);
+            let led = |metadata: Metadata| {
+                metadata.topics().iter().flat_map(MetadataTopic::partitions).all(|partition| partition.leader() >= 0)
+            };
+            metadata.is_ok_and(led)
+        };
+        let topics = || self.topics.iter().map(|topic| &**topic).chain([OFFSETS]);
+        while !topics().all(has_leaders) && Instant::now() < end && !shared.stop.load(Relaxed) {
+            self.client.poll(PAUSE);
+        }
+    }
+
+    fn hanging(&self) -> String {
         format!(
             "the cluster holds a hanging transaction of {:?}: it took it for ended but never marked its end, and keeps the \
              position back; end it with kafka-transactions.sh (find-hanging, abort), see \"Hanging transactions\" in \
@@ -135,9 +161,45 @@ impl Transactions {
         )
     }
 
+    /// Ends a hanging transaction that was not to be committed: the end of a transaction of the same producer is marked in
+    /// every partition it touches, so one that touches all of them is aborted. Its records, empty, are visible to nobody
+    /// who reads committed ones.
+    fn abort_hanging(&self, shared: &Shared) -> Result<(), String> {
+        let text = |error: KafkaError| error.to_string();
+        tracing::warn!("aborting what is left of a transaction that the cluster never marked ended");
+        self.client.begin_transaction().map_err(text)?;
+        for topic in &self.topics {
+            let metadata = self.client.client().fetch_metadata(Some(topic), CALL).map_err(text)?;
+            for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+                let record = BaseRecord::with_opaque_to(topic, VOID).partition(partition.id()).key("").payload("");
+                self.client.send(record).map_err(|(error, _)| error.to_string())?;
+            }
+        }
+        self.deliver(Instant::now() + CALL * 5, shared)?;
+        self.send_position("", shared, || None)?;
+        self.client.abort_transaction(CALL * 5).map_err(text)
+    }
+
+    /// Makes `position` part of the transaction.
+    fn send_position(
+        &self,
+        position: &str,
+        shared: &Shared,
+        enough: impl FnMut() -> Option<String>,
+    ) -> Result<(), String> {
+        let group = self.reader.group_metadata().ok_or("no group to commit the position for")?;
+        let offsets = self.holder();
+        for mut element in offsets.elements() {
+            element.set_offset(Offset::Offset(0)).map_err(|error| error.to_string())?;
+            element.set_metadata(position);
+        }
+        let send = || self.client.send_offsets_to_transaction(&offsets, &group, CALL);
+        repeated(&self.client, shared, enough, send)
+    }
+
     fn holder(&self) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        list.add_partition(&self.topic, 0);
+        list.add_partition(&self.topics[0], 0);
         list
     }
 }

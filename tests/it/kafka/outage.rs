@@ -41,7 +41,8 @@ fn goes_away(sink: &[&str], away: impl Fn(&mut RealKafka), told: &str, back: imp
     assert_eq!(sink["specs"][0]["dropped"], serde_json::json!({}), "{sink}");
     let records = consume(kafka.bootstrap(), MARKET, true);
     let (firsts, again) = once(&records);
-    assert_eq!(added_up(firsts.iter().copied()), stored(&server, "market_ticks"));
+    let (sent, stored) = (added_up(firsts.iter().copied()), stored(&server, "market_ticks"));
+    assert_eq!(sent, stored, "{}", server.output());
     check_order(&firsts);
     println!("{} records, {again} of them again", records.len());
     flow::stop(server);
