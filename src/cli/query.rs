@@ -8,7 +8,8 @@ use std::future::Future;
 
 use barline_proto::barline::barline_client::BarlineClient;
 use barline_proto::barline::{
-    GetLedgerRequest, ListDimensionValuesRequest, ListSeriesRequest, QueryBarsRequest, QueryTicksRequest,
+    GetLedgerRequest, GetSinksRequest, ListDimensionValuesRequest, ListSeriesRequest, QueryBarsRequest,
+    QueryTicksRequest,
 };
 use barline_proto::tikr::tikr_client::TikrClient;
 use barline_proto::tikr::{Empty, SeriesInfo};
@@ -41,6 +42,7 @@ pub async fn run(args: QueryArgs) -> Exit {
             client.values(SeriesArgs { spec, matches, exact: false }, dimension, limit, sheet).await
         }
         What::Ledger { spec } => client.ledger(spec.unwrap_or_default(), sheet).await,
+        What::Sinks { sink } => client.sinks(sink.unwrap_or_default(), sheet).await,
     }
 }
 
@@ -136,6 +138,13 @@ impl Client {
     async fn ledger(&self, spec: String, mut sheet: Sheet<Out>) -> Exit {
         for spec in self.ask(self.client().get_ledger(GetLedgerRequest { spec })).await?.specs {
             rows::ledger(&spec, &mut sheet)?;
+        }
+        sheet.end()
+    }
+
+    async fn sinks(&self, sink: String, mut sheet: Sheet<Out>) -> Exit {
+        for sink in self.ask(self.client().get_sinks(GetSinksRequest { sink })).await?.sinks {
+            rows::sink(&sink, &mut sheet)?;
         }
         sheet.end()
     }

@@ -1,13 +1,14 @@
-//! `barline.v1`: queries, live bars, the ledger, the topology.
+//! `barline.v1`: queries, live bars, the ledger, the sinks, the topology.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use barline_proto::barline::barline_server::Barline;
 use barline_proto::barline::{
-    BarChunk, DimensionValues, GetLedgerRequest, GetTopologyRequest, IngestAck, IngestBatch, InstanceStatus, Ledger,
-    ListDimensionValuesRequest, ListSeriesRequest, Match as WireMatch, QueryBarsRequest, QueryTicksRequest, Series,
-    SeriesChunk, SpecLedger, StageStatus, SubscribeBarsRequest, TickChunk, Topology,
+    BarChunk, DimensionValues, GetLedgerRequest, GetSinksRequest, GetTopologyRequest, IngestAck, IngestBatch,
+    InstanceStatus, Ledger, ListDimensionValuesRequest, ListSeriesRequest, Match as WireMatch, QueryBarsRequest,
+    QueryTicksRequest, Series, SeriesChunk, SinkList, SinkStatus, SpecLedger, StageStatus, SubscribeBarsRequest,
+    TickChunk, Topology,
 };
 use futures_util::StreamExt;
 use tonic::{Request, Response, Status, Streaming};
@@ -17,7 +18,7 @@ use super::convert;
 use super::live::{self, Filter};
 use super::read::select::{self, Series as Select};
 use super::read::state::{InstanceRow, StageRow};
-use super::read::{BarQuery, ReadError, TickQuery, bars, scan, state, ticks};
+use super::read::{BarQuery, ReadError, TickQuery, bars, scan, sinks, state, ticks};
 use super::served::Served;
 use super::tikr::{Reply, no_ingest};
 use crate::catalog::Match;
@@ -128,6 +129,11 @@ impl Barline for BarlineService {
     async fn get_ledger(&self, request: Request<GetLedgerRequest>) -> Result<Response<Ledger>, Status> {
         let rows = state::ledger(&self.0, &request.into_inner().spec)?;
         Ok(Response::new(Ledger { specs: rows.into_iter().map(SpecLedger::from).collect() }))
+    }
+
+    async fn get_sinks(&self, request: Request<GetSinksRequest>) -> Result<Response<SinkList>, Status> {
+        let rows = sinks::named(&self.0.context, &request.into_inner().sink)?;
+        Ok(Response::new(SinkList { sinks: rows.into_iter().map(SinkStatus::from).collect() }))
     }
 
     async fn get_topology(&self, _: Request<GetTopologyRequest>) -> Result<Response<Topology>, Status> {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use barline_proto::barline::value::Kind;
-use barline_proto::barline::{Bar, Offender, SpecLedger, Tick, Value as WireValue};
+use barline_proto::barline::{Bar, FollowerStatus, Offender, SinkStatus, SpecLedger, Tick, Value as WireValue};
 use barline_proto::tikr::{BarData, SeriesInfo, TickData};
 
+use super::read::sinks::{FollowerRow, SinkRow};
 use super::read::state::{LedgerRow, OffenderRow};
 use super::read::{BarRow, TickRow};
 use crate::model::{BarFlags, SeriesKey, TimeNs, Value};
@@ -98,11 +99,40 @@ fn unsigned(time: TimeNs) -> u64 {
     u64::try_from(time).unwrap_or(0)
 }
 
+/// Counts by reason.
+fn named(counts: BTreeMap<&'static str, u64>) -> HashMap<String, u64> {
+    counts.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect()
+}
+
+impl From<SinkRow> for SinkStatus {
+    fn from(row: SinkRow) -> Self {
+        Self {
+            sink: row.sink,
+            link: row.link,
+            last_error: row.last_error.unwrap_or_default(),
+            in_flight: row.in_flight,
+            specs: row.specs.into_iter().map(FollowerStatus::from).collect(),
+        }
+    }
+}
+
+impl From<FollowerRow> for FollowerStatus {
+    fn from(row: FollowerRow) -> Self {
+        Self {
+            spec: row.spec,
+            delivered: row.delivered,
+            quarantined: row.quarantined,
+            skipped: row.skipped,
+            dropped: named(row.dropped),
+            outstanding: row.outstanding,
+            spooled_bytes: row.spooled_bytes,
+            oldest_ns: row.oldest_ns,
+        }
+    }
+}
+
 impl From<LedgerRow> for SpecLedger {
     fn from(row: LedgerRow) -> Self {
-        let named = |counts: BTreeMap<&'static str, u64>| {
-            counts.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect()
-        };
         Self {
             spec: row.spec,
             received: row.received,

@@ -62,6 +62,20 @@ impl Disk {
         run("python3", &["-c".as_ref(), CUT.as_ref(), self.mount_point().as_ref()]).unwrap();
     }
 
+    /// Takes whatever room there is left.
+    fn fill(&self, filler: &Path) {
+        let mut filler = std::fs::OpenOptions::new().create(true).append(true).open(filler).unwrap();
+        let (mut bytes, zeros) = (1 << 20, vec![0; 1 << 20]);
+        while bytes > 0 {
+            bytes = if filler.write_all(&zeros[..bytes]).is_ok() { bytes } else { bytes / 2 };
+        }
+    }
+
+    /// Mounts it anew, `ro` or `rw`.
+    fn remount(&self, how: &str) {
+        run("mount", &["-o".as_ref(), format!("remount,{how}").as_ref(), self.mount_point().as_ref()]).unwrap();
+    }
+
     /// It is back: what was on the device is there.
     fn back(&self) {
         run("umount", &[self.mount_point().as_ref()]).unwrap();
@@ -132,6 +146,52 @@ fn a_device_that_fails_ends_the_process_with_the_reason() {
     let server = Server::spawn_at(server.grpc, "edge.yaml", &disk.data(), &[]);
     loads.iter_mut().for_each(|load| load.end(&runtime));
     drop(server);
+}
+
+#[test]
+fn a_full_disk_makes_ingest_wait_and_loses_nothing() {
+    let Some(disk) = disk() else { return };
+    let runtime = runtime();
+    let (mut server, mut loads) = story(&disk, 0, &[], &runtime);
+    server.until("ticks are acknowledged", |_| loads.iter().all(|load| load.acknowledged() > 0));
+    let filler = disk.mount_point().join("filler");
+    disk.fill(&filler);
+    server.until("it says that it cannot write", |server| {
+        disk.fill(&filler);
+        server.get("/ready").is_some_and(|(status, body)| status == 503 && body.contains("journal"))
+    });
+    assert!(server.output().contains("No space left on device"), "no reason is told:\n{}", server.output());
+    std::fs::remove_file(&filler).unwrap();
+    server.until_ready();
+    let before: Vec<_> = loads.iter().map(Load::acknowledged).collect();
+    server.until("it goes on", |_| loads.iter().zip(&before).all(|(load, n)| load.acknowledged() > *n));
+    loads.iter_mut().for_each(|load| load.end(&runtime));
+    for load in &loads {
+        let verdict = load.check(server.grpc, &runtime);
+        assert!(verdict.ok, "{}: {}\n{}", load.spec, verdict.text(), verdict.problems());
+    }
+}
+
+#[test]
+fn a_read_only_disk_refuses_the_start_with_the_reason_and_harms_nothing() {
+    let Some(disk) = disk() else { return };
+    let runtime = runtime();
+    let (mut server, mut loads) = story(&disk, 0, &[], &runtime);
+    server.until("ticks are acknowledged", |_| loads.iter().all(|load| load.acknowledged() > 0));
+    server.signal("TERM");
+    assert!(server.wait().success(), "{}", server.output());
+    disk.remount("ro");
+    let mut refused = Server::spawn_at(server.grpc, "edge.yaml", &disk.data(), &[]);
+    assert_eq!(refused.wait().code(), Some(3), "{}", refused.output());
+    assert!(refused.output().contains("Read-only file system"), "{}", refused.output());
+    disk.remount("rw");
+    let mut server = Server::spawn_at(server.grpc, "edge.yaml", &disk.data(), &[]);
+    server.until_ready();
+    loads.iter_mut().for_each(|load| load.end(&runtime));
+    for load in &loads {
+        let verdict = load.check(server.grpc, &runtime);
+        assert!(verdict.ok, "{}: {}\n{}", load.spec, verdict.text(), verdict.problems());
+    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {

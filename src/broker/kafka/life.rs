@@ -12,7 +12,7 @@ use flume::{Receiver, Sender};
 use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::topics::Topics;
-use super::transaction::Transactions;
+use super::transaction::{Left, Transactions};
 use super::watcher::Watcher;
 use crate::broker::{Event, Settings, client_config, words};
 
@@ -103,6 +103,8 @@ pub struct Life {
     commits: Receiver<Commit>,
     /// The number of the present session: as many as were told ready.
     session: u64,
+    /// What the last one left at the cluster.
+    left: Left,
     /// Until when records go one by one.
     alone_until: Option<Instant>,
     told_down: Option<String>,
@@ -129,6 +131,7 @@ impl Life {
             events,
             commits,
             session: 0,
+            left: Left::Unknown,
             alone_until: None,
             told_down: None,
         };
@@ -179,16 +182,22 @@ impl Life {
             None => (None, None),
             Some(id) => {
                 let transactions = Transactions::new(client.clone(), &self.settings, id)?;
-                let position = transactions.begin(self.session > 0, &self.shared)?;
+                let position = transactions.begin(&self.left, &self.shared)?;
                 (Some(transactions), position)
             }
         };
         client.context().failed.store(false, Relaxed);
+        client.context().delivered.store(false, Relaxed);
+        self.left = position.clone().map_or(Left::Open, Left::Committed);
         self.session += 1;
         *lock(&self.shared.producer) = Some((self.session, client.clone()));
         self.told_down = None;
         self.tell(Event::Ready { position });
-        Ok(self.serve(&client, &topics, transactions.as_ref()))
+        let end = self.serve(&client, &topics, transactions.as_ref());
+        if client.context().delivered.load(Relaxed) {
+            self.left = Left::Open;
+        }
+        Ok(end)
     }
 
     /// Waits until a broker can be reached; tells in the meantime why not. False where the producer is dropped first.
@@ -218,7 +227,7 @@ impl Life {
             if let (Some(transactions), Some(position)) = (transactions, self.asked_to_commit()) {
                 let shared = self.shared.clone();
                 match transactions.commit(&position, &shared, |reason| self.tell_down(reason)) {
-                    Ok(()) => self.committed(),
+                    Ok(()) => self.committed(position),
                     Err(reason) => return self.aborted(client, reason),
                 }
             }
@@ -265,7 +274,8 @@ impl Life {
         }
     }
 
-    fn committed(&mut self) {
+    fn committed(&mut self, position: String) {
+        self.left = Left::Committed(position);
         self.tell(Event::Committed);
         if self.told_down.take().is_some() {
             self.tell(Event::Ready { position: None });

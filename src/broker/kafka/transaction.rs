@@ -24,6 +24,17 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Kafka's own topic of what consumer groups commit.
 const OFFSETS: &str = "__consumer_offsets";
 
+/// What the last session of a producer left at the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// There was none in this process.
+    Unknown,
+    /// A transaction that was not asked to be committed, if any.
+    Open,
+    /// A committed transaction with this position, and no record since.
+    Committed(String),
+}
+
 /// The transactions of one session.
 pub struct Transactions {
     client: Arc<Client>,
@@ -51,32 +62,39 @@ impl Transactions {
         Ok(Self { client, reader, config, topics })
     }
 
-    /// Ends whatever a predecessor of this id left open, reads the position, and begins. `was_ours` says that the predecessor
-    /// is an earlier session of this producer, so that what it left was never asked to be committed.
+    /// Ends whatever a predecessor of this id left open, reads the position, and begins.
+    ///
+    /// A cluster that goes down between deciding a transaction and marking its end may come back with the transaction decided
+    /// and never marked: it hangs, and the position is kept back. What is known of the predecessor tells what to do. A
+    /// transaction that was committed is marked by the next one of this producer, wherever that writes; one that was not
+    /// is aborted.
     ///
     /// # Errors
     /// It cannot, and why.
-    pub fn begin(&self, was_ours: bool, shared: &Shared) -> Result<Option<String>, String> {
+    pub fn begin(&self, left: &Left, shared: &Shared) -> Result<Option<String>, String> {
         let context = self.client.context();
         let is_down = || context.down.load(Relaxed).then(|| context.reason());
         self.await_leaders(shared);
         repeated(&self.client, shared, is_down, || self.client.init_transactions(CALL))?;
-        if self.hangs() {
-            if !was_ours {
-                return Err(self.hanging());
+        let position = match left {
+            Left::Unknown if self.hangs() => return Err(self.hanging()),
+            Left::Committed(position) if self.hangs() => {
+                tracing::warn!("the cluster never marked the end of the last transaction: the next one will");
+                Some(position.clone())
             }
-            self.abort_hanging(shared)?;
-        }
-        let position = self.position().map_err(|error| error.to_string())?;
+            left => {
+                if matches!(left, Left::Open) && self.hangs() {
+                    self.abort_hanging(shared)?;
+                }
+                self.position().map_err(|error| error.to_string())?
+            }
+        };
         self.client.begin_transaction().map_err(|error| error.to_string())?;
         Ok(position)
     }
 
     /// Commits what was handed over and `position`, and begins the next transaction. Tells `down` while no broker can be
-    /// reached to ask for the end.
-    ///
-    /// That question is repeated for as long as it takes: a cluster that goes down between deciding and marking may come
-    /// back with the transaction decided but never marked, and then keeps the position from whoever reads it.
+    /// reached to ask for the end; that question is repeated for as long as it takes, since the answer may be had nowhere else.
     ///
     /// # Errors
     /// It is aborted, or its fate is not known: the position that the next session reads tells it.
@@ -92,10 +110,8 @@ impl Transactions {
             None
         };
         repeated(&self.client, shared, tell, || self.client.commit_transaction(CALL))?;
-        if context.down.swap(false, Relaxed) && self.hangs() {
-            self.abort_hanging(shared)?;
-            return Err("the cluster took it for committed but never marked it so".to_owned());
-        }
+        context.down.store(false, Relaxed);
+        context.delivered.store(false, Relaxed);
         self.client.begin_transaction().map_err(|error| error.to_string())
     }
 

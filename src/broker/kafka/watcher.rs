@@ -23,6 +23,8 @@ pub struct Watcher {
     alone: bool,
     /// A record of a batch was too large, or the batch was.
     pub too_large: AtomicBool,
+    /// A record was delivered since the last commit.
+    pub delivered: AtomicBool,
     /// A record of this session failed.
     pub failed: AtomicBool,
     /// No broker can be reached, as far as is known.
@@ -65,7 +67,7 @@ impl Watcher {
     /// A context that tells `events`.
     pub fn new(events: Sender<Event>, alone: bool) -> Self {
         let no = AtomicBool::default;
-        Self { events, alone, too_large: no(), failed: no(), down: no(), log: Log::default() }
+        Self { events, alone, too_large: no(), delivered: no(), failed: no(), down: no(), log: Log::default() }
     }
 
     /// Why no broker can be reached.
@@ -117,7 +119,10 @@ impl ProducerContext for Watcher {
     fn delivery(&self, result: &DeliveryResult<'_>, token: usize) {
         let event = match result {
             Ok(_) if token == VOID => return,
-            Ok(_) => Event::Delivered(token as u64),
+            Ok(_) => {
+                self.delivered.store(true, Relaxed);
+                Event::Delivered(token as u64)
+            }
             Err((error, message)) => {
                 self.failed.store(true, Relaxed);
                 Event::Failed(token as u64, self.failure(error, message.topic()))

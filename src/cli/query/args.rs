@@ -17,7 +17,8 @@ Examples:
   barline query series                              the specs
   barline query series market_ticks                 the series of one
   barline query values market_ticks symbol
-  barline query ledger";
+  barline query ledger
+  barline query sinks";
 
 /// The arguments of `barline query`.
 #[derive(Debug, Args)]
@@ -106,6 +107,12 @@ pub enum What {
     Ledger {
         /// Only this spec.
         spec: Option<String>,
+    },
+    /// How far the sinks have come: bars delivered, dropped and outstanding, by sink and spec.
+    #[command(after_help = EXAMPLES)]
+    Sinks {
+        /// Only this stage.
+        sink: Option<String>,
     },
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::time::Duration;
 
-use barline_proto::barline::{Bar, Offender, Series, SpecLedger, Tick, Value};
+use barline_proto::barline::{Bar, FollowerStatus, Offender, Series, SinkStatus, SpecLedger, Tick, Value};
 use barline_proto::tikr::SeriesInfo;
 use serde_json::json;
 
@@ -115,6 +116,35 @@ pub fn ledger<W: Write>(ledger: &SpecLedger, sheet: &mut Sheet<W>) -> Exit {
         ));
     }
     sheet.add(&json, cells)
+}
+
+/// How a sink stands, a row for each of its specs.
+pub fn sink<W: Write>(sink: &SinkStatus, sheet: &mut Sheet<W>) -> Exit {
+    for follower in &sink.specs {
+        let FollowerStatus { delivered, quarantined, skipped, outstanding, spooled_bytes, oldest_ns, .. } = follower;
+        let json = json!({
+            "sink": sink.sink, "spec": follower.spec, "link": sink.link, "last_error": sink.last_error,
+            "delivered": delivered, "outstanding": outstanding, "quarantined": quarantined, "skipped": skipped,
+            "dropped": follower.dropped, "spooled_bytes": spooled_bytes, "oldest_ns": oldest_ns,
+        });
+        let count = |name, number: &u64| Cell::number(Section::What, name, *number);
+        let oldest = Duration::from_nanos(u64::try_from(*oldest_ns).unwrap_or(0));
+        let cells = vec![
+            Cell::text(Section::Who, "sink", &sink.sink),
+            Cell::text(Section::Who, "spec", &follower.spec),
+            count("delivered", delivered),
+            count("outstanding", outstanding),
+            count("quarantined", quarantined),
+            count("skipped", skipped),
+            count("spooled_bytes", spooled_bytes),
+            Cell::number(Section::What, "oldest_seconds", format!("{:.1}", oldest.as_secs_f64())),
+            Cell::text(Section::Rest, "dropped", reasons(&follower.dropped)),
+            // A peer's own words may be in it.
+            Cell::text(Section::Rest, "link", sink.link.escape_debug().to_string()),
+        ];
+        sheet.add(&json, cells)?;
+    }
+    Ok(())
 }
 
 fn flags(bar: &Bar) -> String {

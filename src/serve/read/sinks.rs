@@ -90,6 +90,21 @@ pub fn sinks(context: &Context) -> Result<Sinks, ReadError> {
     Ok(Sinks { sinks: context.sinks.all().iter().map(|sink| row(context, sink)).collect(), refused })
 }
 
+/// How the sink of this name stands; of an empty one, how all do.
+///
+/// # Errors
+/// There is no such sink.
+pub fn named(context: &Context, name: &str) -> Result<Vec<SinkRow>, ReadError> {
+    let all = context.sinks.all();
+    let rows: Vec<_> =
+        all.iter().filter(|sink| name.is_empty() || sink.name == name).map(|sink| row(context, sink)).collect();
+    if rows.is_empty() && !name.is_empty() {
+        let known: Vec<_> = all.iter().map(|sink| &*sink.name).collect();
+        return Err(ReadError::NotFound(format!("there is no sink {name:?}; there are [{}]", known.join(", "))));
+    }
+    Ok(rows)
+}
+
 fn row(context: &Context, sink: &Sink) -> SinkRow {
     let seen = sink.seen().clone();
     SinkRow {
