@@ -36,6 +36,7 @@ pub fn merge(spec: &Spec, into: &mut (BarHead, Vec<u64>), head: &BarHead, state:
     sum.covers = sum.covers.max(head.covers);
     sum.flags.set(BarFlags::PARTIAL, sum.flags.contains(BarFlags::PARTIAL) && head.flags.contains(BarFlags::PARTIAL));
     sum.flags.set(BarFlags::OVERFLOW, overflowed);
+    sum.flags.set(BarFlags::REDEFINED, (sum.flags.0 | head.flags.0) & BarFlags::REDEFINED.0 != 0);
     into.1 = words;
 }
 

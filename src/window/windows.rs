@@ -41,6 +41,8 @@ pub struct Windows {
     /// Of the slice being applied: by series entry and window start, the arrival number of the first late tick that was
     /// kept out of a window still open. What comes after it is in no bar.
     pub(super) kept_out: HashMap<(u32, TimeNs), u64, FixedState>,
+    /// Per granularity: windows that start before this may lack ticks from before the spec had it.
+    pub(super) complete_from: Vec<TimeNs>,
     /// Scratch: the ticks of one block that have a window.
     pub(super) placing: Box<Placing>,
     /// Scratch: windows about to close, and the closed state of one.
@@ -73,6 +75,7 @@ impl Windows {
             open_ticks: 0,
             cascade_from: TimeNs::MAX,
             kept_out: HashMap::default(),
+            complete_from: Vec::new(),
             placing: Box::new(Placing::new()),
             closing: Vec::new(),
             words: Vec::new(),
@@ -119,6 +122,12 @@ impl Windows {
     /// (finest) window start.
     pub fn set_covered(&mut self, lookup: Lookup, until: u64) {
         self.replay = Some(Replay::new(lookup, until));
+    }
+
+    /// Windows that start before these times, one per granularity, may lack ticks from before the spec had that granularity:
+    /// their bars say so.
+    pub fn set_complete_from(&mut self, times: Vec<TimeNs>) {
+        self.complete_from = times;
     }
 
     /// The wall time at which [`close_due`](Self::close_due) next has something to look at.
