@@ -2,6 +2,7 @@
 
 pub mod changes;
 mod legacy;
+mod opened;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -11,21 +12,20 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use legacy::Legacy;
+pub use opened::Opened;
 
 use crate::broker::{Brokers, Kafka};
-use crate::catalog::Catalog;
-use crate::model::{Ledger, TimeNs};
+use crate::model::TimeNs;
 use crate::runtime::{
-    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Measures, Meter, Placement, Producers, Recovery, Running,
-    StageError, Steady, SystemClock, Tracer, launch, load_catalog,
+    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Measures, Meter, Placement, Running, StageError, Steady,
+    SystemClock, Tracer, launch,
 };
 use crate::serve::{self, Served};
 use crate::spec::Specs;
 use crate::stages;
-use crate::store::{Fjall, Kv, KvError, Memory, Store, StoreError};
+use crate::store::{Fjall, Kv, KvError, Memory, StoreError};
 use crate::telemetry::{Observed, prometheus, push};
 use crate::topology::Plan;
-use crate::window::state;
 
 /// The most HTTP connections at once to one port.
 const HTTP_CONNECTIONS: usize = 128;
@@ -78,55 +78,6 @@ impl Seams {
             (self.kv.clone(), self.clock.clone(), self.brokers.clone(), self.chaos.clone());
         Self { kv, clock, brokers, chaos, sources: Vec::new() }
     }
-}
-
-/// The store as one generation of a process sees it, and what that says of earlier ones.
-pub struct Opened {
-    specs: Arc<Specs>,
-    store: Store,
-    catalog: Catalog,
-    ledger: Ledger,
-    recovery: Recovery,
-    producers: Arc<Producers>,
-    journaled: bool,
-}
-
-impl Opened {
-    /// Opens what `kv` holds for the specs of a generation. Blocks while it reads.
-    ///
-    /// # Errors
-    /// What is there cannot be used.
-    pub fn open(
-        kv: Arc<dyn Kv>,
-        clock: &Arc<dyn Clock>,
-        plan: &Plan,
-        specs: Specs,
-        legacy: &Legacy,
-    ) -> Result<Self, StartError> {
-        let specs = Arc::new(specs);
-        let store = Store::open(kv, &specs, state::convert)?;
-        let catalog = load_catalog(&store, &specs)?;
-        let ledger = Ledger::new(specs.len());
-        let journaled = is_journaled(plan);
-        // Without a journal only the process itself knows what it had accepted.
-        let recovery = if journaled {
-            Recovery::begin(&store, &specs, &ledger)?
-        } else {
-            legacy.restore(&specs, &ledger);
-            Recovery::default()
-        };
-        let kept = legacy.producers.clone().filter(|_| !journaled);
-        let producers = match kept {
-            Some(kept) => kept,
-            None => Arc::new(Producers::load(&store, clock.now())?),
-        };
-        Ok(Self { specs, store, catalog, ledger, recovery, producers, journaled })
-    }
-}
-
-/// Whether the topology has a journal.
-fn is_journaled(plan: &Plan) -> bool {
-    plan.stages.iter().any(|stage| stage.kind.name == stages::journal::KIND.name)
 }
 
 /// Why a process cannot start.

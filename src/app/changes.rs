@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::is_journaled;
+use super::opened::is_journaled;
 use crate::model::SpecId;
 use crate::serve::admin::ReloadReport;
 use crate::spec::units::format_bytes;

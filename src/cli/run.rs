@@ -1,5 +1,6 @@
 //! `barline run`: compile, assemble, launch, show, drain; over as many generations as there are reloads.
 
+mod answer;
 mod generations;
 mod signals;
 
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use generations::summary;
+pub(super) use answer::summary;
 
 use super::Exit;
 use crate::serve::admin::{self, Reloads};

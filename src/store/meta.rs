@@ -264,3 +264,33 @@ pub fn check_format(kv: &dyn Kv) -> Result<Option<Op>, StoreError> {
 fn damaged(record: &str) -> StoreError {
     StoreError::Damaged { record: record.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::load::load_texts;
+
+    fn spec(granularity: &str) -> std::sync::Arc<Spec> {
+        let text = format!("series: s\nmetrics: [{{name: n, aggregation: count}}]\ngranularity: {granularity}\n");
+        load_texts([("s.yaml".to_owned(), text)]).unwrap().iter().next().unwrap().clone()
+    }
+
+    #[test]
+    fn a_window_is_complete_from_where_those_before_it_had_come_to() {
+        const S: i64 = 1_000_000_000;
+        let newest = |length: i64| Some(if length == S { 7 * S } else { 0 });
+        let windows = |record: &SpecRecord| -> Vec<_> {
+            record.windows.iter().map(|window| (window.length / S, window.complete_from)).collect()
+        };
+        let (first, _) = SpecRecord::update(None, &spec("{rollup: 1s}"), newest);
+        assert_eq!(windows(&first), [(1, i64::MIN)]);
+        let (again, _) = SpecRecord::update(Some(first.clone()), &spec("{rollup: 1s, cascade: [2s]}"), newest);
+        assert_eq!(windows(&again), [(1, i64::MIN), (2, 8 * S)]);
+        let (longer, _) = SpecRecord::update(Some(first), &spec("{rollup: 2s}"), newest);
+        assert_eq!(windows(&longer), [(2, 8 * S)]);
+        // Added up from finer ones until now.
+        let (alone, _) = SpecRecord::update(Some(again.clone()), &spec("{rollup: 2s}"), newest);
+        assert_eq!(windows(&alone), [(2, 8 * S)]);
+        assert_eq!(SpecRecord::update(Some(again.clone()), &spec("{rollup: 1s, cascade: [2s]}"), newest).0, again);
+    }
+}

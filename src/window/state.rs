@@ -127,6 +127,11 @@ mod tests {
             assert_eq!(bar.0.flags.contains(BarFlags::OVERFLOW), overflowed(&spec, &bar.1));
         }
         assert_eq!((bar.0.revision, &bar.1[..1]), (4, &[4][..]));
+        let redefined = BarHead { flags: BarFlags::REDEFINED, ..whole };
+        for head in [redefined, whole] {
+            merge(&spec, &mut bar, &head, &[1, 0, 0]);
+            assert!(bar.0.flags.contains(BarFlags::REDEFINED), "once of two definitions, always of two");
+        }
     }
 
     #[test]

@@ -278,6 +278,29 @@ mod tests {
     }
 
     #[test]
+    fn handed_over_are_the_finest_windows_and_coarser_bars_are_partial() {
+        let mut windows = Windows::new(spec(&[SECOND, 5 * SECOND], LatePolicy::Amend, &[Aggregation::Sum]));
+        let mut heads = closed(|out| drop(windows.apply(&ticks(&[(0, 0), (0, 2 * SECOND)], 0), 2 * SECOND, out)));
+        heads.extend(closed(|out| windows.close_coarser(out)));
+        let facts: Vec<_> =
+            heads.iter().map(|h| (h.granularity, h.ticks, h.flags.contains(BarFlags::PARTIAL))).collect();
+        assert_eq!(facts, [(0, 1, false), (1, 1, true)]);
+        windows.measure_cascade();
+        assert_eq!((windows.open_ticks(), windows.replay_from(), windows.cascade_from()), (1, Some(1), TimeNs::MAX));
+    }
+
+    #[test]
+    fn windows_from_before_the_spec_had_them_say_so_and_so_do_those_above_them() {
+        let mut windows = Windows::new(spec(&[SECOND, 5 * SECOND], LatePolicy::Amend, &[Aggregation::Sum]));
+        windows.set_complete_from(vec![SECOND, TimeNs::MIN]);
+        let mut heads = closed(|out| drop(windows.apply(&ticks(&[(0, 0), (0, 6 * SECOND)], 0), 6 * SECOND, out)));
+        heads.extend(closed(|out| windows.close_all(7 * SECOND, out)));
+        let facts: Vec<_> =
+            heads.iter().map(|h| (h.granularity, h.start, h.flags.contains(BarFlags::REDEFINED))).collect();
+        assert_eq!(facts, [(0, 0, true), (1, 0, true), (0, 6 * SECOND, false), (1, 5 * SECOND, false)]);
+    }
+
+    #[test]
     fn without_a_journal_ties_go_by_the_order_of_batches() {
         let spec = spec(ONE, LatePolicy::Amend, &[Aggregation::Last]);
         let (mut windows, mut out) = (Windows::new(spec.clone()), BarBatch::default());

@@ -3,27 +3,23 @@
 
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::answer::{answer, summary};
 use super::{RunArgs, addresses};
 use crate::app::changes::{self, Setup};
 use crate::app::{App, Launched, Legacy, Opened, Seams, StartError};
 use crate::cli::{Exit, Failure, say};
 use crate::console::{self, Tally};
-use crate::runtime::{Context, DrainReport, InstanceState, Placement};
+use crate::runtime::{Context, DrainReport, Placement};
 use crate::serve::Served;
 use crate::serve::admin::{Refused, ReloadReport, Wish};
 use crate::spec::{Specs, problem};
-use crate::topology::{Plan, Role};
-
-/// How long a reload waits for its generation to be at work before it says that it is not.
-const READY_WITHIN: Duration = Duration::from_secs(30);
-/// How often it looks.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+use crate::topology::Plan;
 
 /// A process from its first generation to its last.
 pub(super) struct Process {
@@ -237,25 +233,6 @@ impl Shown {
     }
 }
 
-/// Tells who wanted a reload when its generation is at work, or that it is not.
-async fn answer(served: Arc<Served>, wish: Wish, report: ReloadReport, since: Instant) {
-    let is_source = |stage: &str| served.plan.stage(stage).is_some_and(|stage| stage.kind.role == Role::Source);
-    let takes_ticks = || {
-        let mut sources = served.meters().iter().filter(|meter| is_source(&meter.stage));
-        sources.all(|meter| meter.state() == InstanceState::Running)
-    };
-    let (mut paused, mut unready) = (None, served.unready());
-    while !unready.is_empty() && since.elapsed() < READY_WITHIN && !served.stopping().is_cancelled() {
-        paused = paused.or_else(|| takes_ticks().then(|| since.elapsed()));
-        tokio::time::sleep(LOOK_EVERY).await;
-        unready = served.unready();
-    }
-    let paused = paused.unwrap_or_else(|| since.elapsed());
-    let paused_ms = u64::try_from(paused.as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(generation = report.generation, paused_ms, "reloaded: {}", summary(&report));
-    wish.answer(Ok(ReloadReport { paused_ms, unready, ..report }));
-}
-
 /// Takes every socket that `plan` listens at.
 fn listen(context: &Context, plan: &Plan) -> Result<(), StartError> {
     for address in sockets(plan) {
@@ -268,22 +245,4 @@ fn listen(context: &Context, plan: &Plan) -> Result<(), StartError> {
 fn sockets(plan: &Plan) -> Vec<std::net::SocketAddr> {
     let stages = plan.stages.iter().flat_map(|stage| stage.facts.listens.iter().copied());
     stages.chain(plan.http).chain(plan.metrics).collect()
-}
-
-/// What a reload changes, in one line.
-pub(in crate::cli) fn summary(report: &ReloadReport) -> String {
-    let all = [
-        ("specs added", &report.specs_added),
-        ("specs changed", &report.specs_changed),
-        ("specs removed", &report.specs_removed),
-        ("stages added", &report.stages_added),
-        ("stages changed", &report.stages_changed),
-        ("stages removed", &report.stages_removed),
-    ];
-    let told = all.into_iter().filter(|(_, names)| !names.is_empty());
-    let mut told: Vec<_> = told.map(|(what, names)| format!("{what}: {}", names.join(", "))).collect();
-    if report.topology_changed {
-        told.push("topology file changed".to_owned());
-    }
-    if told.is_empty() { "nothing has changed".to_owned() } else { told.join(" · ") }
 }
