@@ -11,7 +11,7 @@ use barline_proto::barline::value::Kind;
 use serde_json::Value;
 
 use super::crash::load;
-use super::harness::{block_on, root};
+use super::harness::{barline, block_on, root};
 use site::{Site, failed, runtime};
 
 /// A metric whose state no other has: how many ticks carry a price, which all do. `loadgen` knows nothing of it.
@@ -159,15 +159,35 @@ fn sighup_reloads_also_a_topology_in_memory_and_tells_of_broken_files_in_the_log
     assert_eq!(ledgers.iter().map(|ledger| ledger.accepted).sum::<u64>(), 100, "{ledgers:?}");
     block_on(site.send_ticks(100));
     site.until_at_rest();
-    let said = failed(&site.reload(), 2);
+    let reload = barline(&["reload", "--topology", "topologies/memory.yaml"]).output().unwrap();
+    let said = failed(&reload, 2);
     assert!(said.contains("SIGHUP"), "{said}");
+}
+
+#[test]
+fn without_a_journal_the_ledger_goes_on_too() {
+    let mut site = Site::start("memory.yaml");
+    site.stop();
+    let path = site.dir.path().join("topology.yaml");
+    let text = fs::read_to_string(&path).unwrap().replace("from: journal", "from: ingest");
+    let lines: Vec<_> = text.lines().filter(|line| !line.contains("kind: journal")).collect();
+    fs::write(&path, lines.join("\n")).unwrap();
+    site.restart();
+    block_on(site.send_ticks(100));
+    site.edit("specs/market_ticks.yaml", "granularity:", &format!("{PRICED}granularity:"));
+    site.server.signal("HUP");
+    site.server.until("it has reloaded", |server| server.output().contains("reloaded: specs changed: market_ticks"));
+    block_on(site.send_ticks(100));
+    let ledgers = site.until_at_rest();
+    assert_eq!(ledgers.iter().map(|ledger| ledger.in_bars).sum::<u64>(), 200, "{ledgers:?}");
+    site.stop();
 }
 
 #[test]
 fn what_cannot_change_is_refused_with_a_remedy_and_listening_sockets_may_move() {
     let mut site = Site::start("edge.yaml");
     let data = site.dir.path().join("data");
-    site.edit("topology.yaml", "budget:", "cache: 32MiB\nbudget:");
+    site.edit("topology.yaml", "stages:", "cache: 32MiB\nstages:");
     let said = failed(&site.reload(), 2);
     assert!(said.contains("`cache` cannot change while barline runs") && said.contains("restart barline"), "{said}");
     site.edit("topology.yaml", "cache: 32MiB\n", "");

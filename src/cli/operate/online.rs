@@ -63,7 +63,10 @@ impl Running {
     pub fn reload(&self) -> Result<ReloadReport, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::start)?;
         runtime.block_on(async {
-            let reply = self.client().await?.reload(ReloadRequest {}).await.map_err(|status| failure(&status))?;
+            let reply = self.client().await?.reload(ReloadRequest {}).await.map_err(|status| match status.code() {
+                Code::Unknown | Code::Unavailable => Failure::ran("the running barline ended before it had reloaded"),
+                _ => failure(&status),
+            })?;
             let other = |error| Failure::ran(format!("the report of the running barline: {error}"));
             serde_json::from_str(&reply.into_inner().report).map_err(other)
         })

@@ -195,7 +195,12 @@ impl Process {
         });
         let (opened, legacy, plan) = opening.await.map_err(|error| StartError::Panicked(error.to_string()))??;
         let launched = App::after(legacy, opened, self.seams.again(), plan)?.launch(Placement::OwnArbiter);
-        launched.serve_http()?;
+        if let Err(error) = launched.serve_http() {
+            // Two generations never run at once.
+            launched.running.stop();
+            launched.wait().await;
+            return Err(error);
+        }
         Ok(launched)
     }
 
