@@ -1,24 +1,31 @@
 //! A checked plan becomes a running process: specs, store, catalog, stages, servers; and then an orderly end.
 
+pub mod changes;
+mod legacy;
+mod opened;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub use legacy::Legacy;
+pub use opened::Opened;
 
 use crate::broker::{Brokers, Kafka};
-use crate::model::{Ledger, TimeNs};
+use crate::model::TimeNs;
 use crate::runtime::{
-    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Measures, Meter, Placement, Producers, Recovery, Running,
-    StageError, Steady, SystemClock, Tracer, launch, load_catalog,
+    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Measures, Meter, Placement, Running, StageError, Steady,
+    SystemClock, Tracer, launch,
 };
 use crate::serve::{self, Served};
 use crate::spec::Specs;
 use crate::stages;
-use crate::store::{Fjall, Kv, KvError, Memory, Store, StoreError};
+use crate::store::{Fjall, Kv, KvError, Memory, StoreError};
 use crate::telemetry::{Observed, prometheus, push};
 use crate::topology::Plan;
-use crate::window::state;
 
 /// The most HTTP connections at once to one port.
 const HTTP_CONNECTIONS: usize = 128;
@@ -51,6 +58,28 @@ pub struct Seams {
     pub sources: Vec<(String, Built)>,
 }
 
+impl Seams {
+    /// The real ones: the store the plan names, the machine's clock, brokers over the network.
+    ///
+    /// # Errors
+    /// The data directory cannot be opened.
+    pub fn of(plan: &Plan) -> Result<Self, KvError> {
+        let kv: Arc<dyn Kv> = match &plan.data_dir {
+            Some(path) => Arc::new(Fjall::open(path, plan.cache_bytes)?),
+            None => Arc::new(Memory::new()),
+        };
+        let clock = Arc::new(Steady::new(SystemClock));
+        Ok(Self { kv, clock, brokers: Arc::new(Kafka), chaos: None, sources: Vec::new() })
+    }
+
+    /// The same outside world, for another generation; sources are the topology's.
+    pub fn again(&self) -> Self {
+        let (kv, clock, brokers, chaos) =
+            (self.kv.clone(), self.clock.clone(), self.brokers.clone(), self.chaos.clone());
+        Self { kv, clock, brokers, chaos, sources: Vec::new() }
+    }
+}
+
 /// Why a process cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -60,6 +89,9 @@ pub enum StartError {
     /// What is in it cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Opening the store failed in a way that should not be.
+    #[error("opening the store failed unexpectedly: {0}")]
+    Panicked(String),
     /// A stage cannot be made.
     #[error(transparent)]
     Stage(#[from] StageError),
@@ -74,42 +106,26 @@ pub enum StartError {
 }
 
 impl App {
-    /// Opens the store the plan names and puts the stages together. Sources bind their ports here.
-    pub fn assemble(plan: Plan, specs: Specs) -> Result<Self, StartError> {
-        let kv: Arc<dyn Kv> = match &plan.data_dir {
-            Some(path) => Arc::new(Fjall::open(path, plan.cache_bytes)?),
-            None => Arc::new(Memory::new()),
-        };
-        Self::over(
-            Seams {
-                kv,
-                clock: Arc::new(Steady::new(SystemClock)),
-                brokers: Arc::new(Kafka),
-                chaos: None,
-                sources: Vec::new(),
-            },
-            plan,
-            specs,
-        )
+    /// Opens the store and puts the stages together. Sources take their ports here.
+    ///
+    /// # Errors
+    /// What is in the store cannot be used, or a stage cannot be made.
+    pub fn over(seams: Seams, plan: Plan, specs: Specs) -> Result<Self, StartError> {
+        let legacy = Legacy::default();
+        let opened = Opened::open(seams.kv.clone(), &seams.clock, &plan, specs, &legacy)?;
+        Self::after(legacy, opened, seams, plan)
     }
 
-    /// As [`App::assemble`], with the outside world given.
-    pub fn over(seams: Seams, plan: Plan, specs: Specs) -> Result<Self, StartError> {
-        let Seams { kv, clock, brokers, chaos, sources } = seams;
-        let specs = Arc::new(specs);
-        let store = Store::open(kv, &specs, state::convert)?;
-        let catalog = Arc::new(load_catalog(&store, &specs)?);
-        let ledger = Arc::new(Ledger::new(specs.len()));
-        let journaled = plan.stages.iter().any(|stage| stage.kind.name == stages::journal::KIND.name);
-        // Without a journal nobody knows what an earlier process had accepted.
-        let recovery = if journaled { Recovery::begin(&store, &specs, &ledger)? } else { Recovery::default() };
-        let producers = Arc::new(Producers::load(&store, clock.now())?);
+    /// As [`App::over`], going on after the generation that left `legacy`, with the store opened for this one.
+    pub fn after(legacy: Legacy, opened: Opened, seams: Seams, plan: Plan) -> Result<Self, StartError> {
+        let Seams { clock, brokers, chaos, sources, .. } = seams;
+        let Opened { specs, store, catalog, ledger, recovery, producers, journaled } = opened;
         let mut context = Context {
-            catalog,
+            catalog: Arc::new(catalog),
             recovered_to: store.journal_end(),
             recovery: Arc::new(recovery),
             store,
-            ledger,
+            ledger: Arc::new(ledger),
             clock: clock.clone(),
             feed: BarFeed::new(),
             routes: axum::Router::new(),
@@ -122,16 +138,19 @@ impl App {
             sinks: Arc::default(),
             chaos,
             specs,
+            listeners: legacy.listeners,
+            hand_over: Arc::default(),
         };
         let plan = Arc::new(plan);
         let meters = Arc::new(OnceLock::new());
-        let started = clock.now();
+        let started = legacy.started.unwrap_or_else(|| clock.now());
         let observed = Observed {
             plan: plan.clone(),
             context: context.clone(),
             meters: meters.clone(),
             started,
             exports: Arc::default(),
+            before: legacy.figures,
         };
         let served = Served::new(observed.clone());
         context.routes = serve::grpc(served.clone());
@@ -142,16 +161,28 @@ impl App {
     /// Launches every stage. Must be called inside an actix `System`.
     pub fn launch(self, placement: Placement) -> Launched {
         let running = launch(&self.plan, self.built, &self.context, placement);
-        let (served, stopping) = (self.served.clone(), running.stopping().clone());
+        let (served, stopping, retired) = (self.served.clone(), running.stopping().clone(), CancellationToken::new());
+        let retire = retired.clone();
         actix::spawn(async move {
             stopping.cancelled().await;
             served.stop();
+            // While the topology is reloaded somebody has to say so.
+            if !served.is_reloading() {
+                retire.cancel();
+            }
         });
         // Nobody else sets them.
         let _ = self.meters.set(running.meters().to_vec());
         actix::spawn(serve::balance::watch(self.served.clone()));
         actix::spawn(push::run(self.observed.clone(), running.stopping().clone()));
-        Launched { plan: self.plan, context: self.context, served: self.served, observed: self.observed, running }
+        Launched {
+            plan: self.plan,
+            context: self.context,
+            served: self.served,
+            observed: self.observed,
+            running,
+            retired,
+        }
     }
 }
 
@@ -167,21 +198,24 @@ pub struct Launched {
     pub observed: Observed,
     /// The stages.
     pub running: Running,
+    /// Cancelled when nobody is to serve HTTP for it any more.
+    pub retired: CancellationToken,
 }
 
 impl Launched {
-    /// Serves HTTP and Prometheus, where the plan says so, until the topology stops.
-    pub async fn serve_http(&self) -> Result<(), StartError> {
-        self.listen(self.plan.http, serve::http(self.served.clone())).await?;
-        self.listen(self.plan.metrics, prometheus::router(self.observed.clone())).await
+    /// Serves HTTP and Prometheus, where the plan says so, until the topology stops; where it is reloaded, until the next
+    /// generation does.
+    pub fn serve_http(&self) -> Result<(), StartError> {
+        self.listen(self.plan.http, serve::http(self.served.clone()))?;
+        self.listen(self.plan.metrics, prometheus::router(self.observed.clone()))
     }
 
-    async fn listen(&self, address: Option<SocketAddr>, router: axum::Router) -> Result<(), StartError> {
+    fn listen(&self, address: Option<SocketAddr>, router: axum::Router) -> Result<(), StartError> {
         let Some(address) = address else { return Ok(()) };
-        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = self.context.listeners.at(address).and_then(tokio::net::TcpListener::from_std);
         let listener = listener.map_err(|error| StartError::Http { address, error })?;
         let door = Door::new(listener, Arc::new(Semaphore::new(HTTP_CONNECTIONS)));
-        let stop = self.running.stopping().clone();
+        let stop = self.retired.clone();
         tokio::task::spawn_local(async move {
             let served = axum::serve(door, router).with_graceful_shutdown(stop.cancelled_owned());
             if let Err(error) = served.await {
@@ -193,7 +227,11 @@ impl Launched {
 
     /// Waits until every stage has ended, at the latest the plan's drain deadline after the stop began.
     pub async fn wait(self) -> DrainReport {
-        self.running.wait(duration(self.plan.drain)).await
+        let report = self.running.wait(duration(self.plan.drain)).await;
+        if !self.served.is_reloading() {
+            self.retired.cancel();
+        }
+        report
     }
 }
 

@@ -38,6 +38,7 @@ Examples:
   barline check topologies/*.yaml                  every error at once, and the resolved plan
   barline query bars market_ticks symbol=AAPL --from -5m
   barline doctor                                   what limits it, and which knob to turn
+  barline reload                                   specs and topology, without a restart
   barline backup /mnt/backup/today                 while it runs
   barline store verify --repair                    every value, and what can be made good
 
@@ -80,6 +81,8 @@ pub enum Command {
     Replay(operate::ReplayArgs),
     /// Check, repair and measure what is stored.
     Store(operate::StoreArgs),
+    /// Have a running barline read its topology and specs again, without a restart.
+    Reload(operate::ReloadArgs),
     /// Take a consistent copy of everything, also while barline runs.
     Backup(operate::BackupArgs),
     /// Check a backup and make a data directory of it.
@@ -145,6 +148,7 @@ pub fn main() -> ExitCode {
             operate::StoreCommand::Verify(args) => operate::verify(&args),
             operate::StoreCommand::Stat(args) => operate::stat(&args),
         },
+        Command::Reload(args) => operate::reload(&args),
         Command::Backup(args) => operate::backup(&args),
         Command::Restore(args) => operate::restore(&args),
         Command::Version => say(concat!("barline ", env!("CARGO_PKG_VERSION"), "\n")),

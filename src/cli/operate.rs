@@ -1,4 +1,4 @@
-//! `barline replay`, `store`, `backup`, `restore`: an operator's jobs, done by the running process if there is one, else on
+//! `barline replay`, `store`, `backup`, `restore`, `reload`: an operator's jobs, done by the running process if there is one, else on
 //! the data directory itself.
 //!
 //! Whether one runs is told by its socket: where it answers, the job is sent there, so that a command means the same
@@ -8,14 +8,17 @@ mod args;
 mod bar;
 mod offline;
 mod online;
+mod reload;
 mod show;
 
 use std::path::{Path, PathBuf};
 
 pub use args::{
-    BackupArgs, JobFormat, ReplayArgs, RestoreArgs, StatArgs, StoreArgs, StoreCommand, VerifyArgs, WhereArgs,
+    BackupArgs, JobFormat, ReloadArgs, ReplayArgs, RestoreArgs, StatArgs, StoreArgs, StoreCommand, VerifyArgs,
+    WhereArgs,
 };
 use bar::Bar;
+pub use reload::reload;
 
 use super::{Exit, Failure, say};
 use crate::spec::problem;

@@ -1,19 +1,19 @@
-//! `barline run`: compile, assemble, launch, show, drain.
+//! `barline run`: compile, assemble, launch, show, drain; over as many generations as there are reloads.
 
-use std::io::IsTerminal;
+mod answer;
+mod generations;
+mod signals;
+
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Exit, Failure, say};
-use crate::app::{App, Launched};
-use crate::console;
-use crate::runtime::Placement;
-use crate::serve::admin;
-use crate::spec::{self, problem};
+pub(super) use answer::summary;
+
+use super::Exit;
+use crate::serve::admin::{self, Reloads};
+use crate::spec::{self, Specs, problem};
 use crate::stages::ROWS;
 use crate::topology::{self, Machine, Override, Plan};
 
@@ -40,11 +40,6 @@ pub struct RunArgs {
     pub quiet: bool,
 }
 
-/// How often memory is given back.
-const GIVE_BACK_EVERY: Duration = Duration::from_secs(2);
-/// A block large enough that the allocator looks at what it holds.
-const LARGE_BLOCK: usize = 4 << 20;
-
 /// The topology of those who name none.
 pub(super) const QUICKSTART: &str = "topologies/quickstart.yaml";
 
@@ -54,88 +49,39 @@ impl Default for RunArgs {
     }
 }
 
+impl RunArgs {
+    /// What is written of topology, overrides and specs: as text, and what it means. The error is ready to be printed.
+    fn read(&self) -> Result<(String, Plan, Specs), String> {
+        let mut overrides = self.set.clone();
+        overrides.extend(self.data_dir.iter().map(|path| format!("data_dir={}", path.display())));
+        let plan = compile_file(&self.topology, &overrides)?;
+        // Only what was read without an error is compared.
+        let written = std::fs::read_to_string(&self.topology).unwrap_or_default();
+        let specs = spec::load_dir(&plan.specs_dir).map_err(|problems| problem::render(&problems))?;
+        Ok((written, plan, specs))
+    }
+}
+
 /// Runs a topology until a signal, and drains it.
 pub fn run(args: &RunArgs) -> Exit {
-    let mut overrides = args.set.clone();
-    overrides.extend(args.data_dir.iter().map(|path| format!("data_dir={}", path.display())));
-    let plan = compile_file(&args.topology, &overrides).map_err(Failure::input)?;
-    let specs = spec::load_dir(&plan.specs_dir).map_err(|problems| Failure::input(problem::render(&problems)))?;
+    let (stop, (reloads, wishes)) = (CancellationToken::new(), Reloads::new());
     let system = actix::System::new();
     system.block_on(async {
-        let app = App::assemble(plan, specs).map_err(Failure::start)?;
-        let launched = app.launch(Placement::OwnArbiter);
-        launched.serve_http().await.map_err(Failure::start)?;
-        let _admin = admin::socket::open(launched.served.clone());
-        until_drained(launched, args.quiet).await
+        // Before anything else: until somebody listens to it SIGHUP ends the process.
+        if let Err(error) = signals::reload_at_hangup(reloads.clone()) {
+            tracing::error!("SIGHUP cannot be received: {error}");
+        }
+        let (process, launched) = generations::begin(args, stop.clone(), wishes)?;
+        let _admin = admin::socket::open(process.served(), reloads, stop.clone());
+        tokio::task::spawn_local(async move {
+            if let Err(error) = signals::signalled().await {
+                tracing::error!("signals cannot be received, stopping: {error}");
+            }
+            stop.cancel();
+        });
+        tokio::task::spawn_local(signals::give_memory_back());
+        process.run(launched).await
     })
-}
-
-async fn until_drained(launched: Launched, quiet: bool) -> Exit {
-    let (stop, drained) = (launched.running.stopping().clone(), CancellationToken::new());
-    let context = launched.context.clone();
-    let started = launched.served.started;
-    let live = console::live(
-        context.feed.subscribe(),
-        context.clone(),
-        addresses(&launched.plan),
-        drained.clone(),
-        std::io::stdout().is_terminal(),
-    );
-    let shown = (!quiet).then(|| tokio::task::spawn_local(live));
-    tokio::task::spawn_local(async move {
-        if let Err(error) = signalled().await {
-            tracing::error!("signals cannot be received, stopping: {error}");
-        }
-        stop.cancel();
-    });
-    tokio::task::spawn_local(give_memory_back());
-    let report = launched.wait().await;
-    drained.cancel();
-    let tally = match shown {
-        Some(shown) => shown.await.ok(),
-        None => None,
-    };
-    let said = say(console::farewell(&context, &report, context.clock.now() - started, tally.as_ref()));
-    if report.is_clean() { said } else { Err(Failure::ran("not every stage ended in order")) }
-}
-
-/// Signals closer together than this mean one thing.
-const SAME_WISH: Duration = Duration::from_millis(500);
-
-/// The allocator gives freed memory back to the system only while somebody allocates: without this an idle process
-/// keeps whatever a burst left behind.
-async fn give_memory_back() {
-    loop {
-        tokio::time::sleep(GIVE_BACK_EVERY).await;
-        drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE_BLOCK)));
-    }
-}
-
-/// Waits for SIGINT or SIGTERM; a second one, later than [`SAME_WISH`], ends the process at once.
-async fn signalled() -> std::io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    tracing::info!("stopping: no more ticks are taken, what was taken is finished");
-    let first = Instant::now();
-    tokio::task::spawn_local(async move {
-        // What ends a process group, as coreutils' `timeout` does, signals its child twice within milliseconds.
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if first.elapsed() >= SAME_WISH {
-                break;
-            }
-        }
-        eprintln!("stopped at once; open windows are rebuilt from the journal at the next start");
-        std::process::exit(1);
-    });
-    Ok(())
 }
 
 /// Where to talk to a running plan: what it is called, and the address.

@@ -42,6 +42,17 @@ pub struct Tally {
     pub missed_batches: u64,
 }
 
+impl Tally {
+    /// What went by then and here.
+    pub fn plus(&self, more: &Self) -> Self {
+        Self {
+            bars: self.bars + more.bars,
+            amendments: self.amendments + more.amendments,
+            missed_batches: self.missed_batches + more.missed_batches,
+        }
+    }
+}
+
 impl Board {
     /// An empty board for spec numbers below `specs`.
     pub fn new(specs: usize) -> Self {

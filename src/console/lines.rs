@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::human;
 use crate::catalog::Catalog;
-use crate::model::{BarBatch, BarFlags, BarHead, SeriesKey};
+use crate::model::{BarBatch, BarHead, SeriesKey};
 use crate::spec::Spec;
 use crate::window::state;
 
@@ -59,9 +59,7 @@ fn line(text: &mut String, spec: &Spec, head: &BarHead, key: &SeriesKey, words: 
 
 /// What is to be known of a bar besides its numbers.
 pub fn flags(head: &BarHead) -> impl Iterator<Item = &'static str> {
-    let flags = head.flags;
-    let names = [(BarFlags::PARTIAL, "partial"), (BarFlags::OVERFLOW, "overflow")];
-    names.into_iter().filter(move |(flag, _)| flags.contains(*flag)).map(|(_, name)| name)
+    head.flags.names()
 }
 
 #[cfg(test)]

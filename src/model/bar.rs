@@ -56,6 +56,12 @@ impl BarFlags {
     pub const OVERFLOW: Self = Self(2);
     /// Between aggregator and writer only: this is the whole bar, to be stored instead of merged.
     pub const WHOLE: Self = Self(4);
+    /// Rolled up, at least in part, under an earlier definition of its spec: metrics and windows that are new since then
+    /// lack what came before.
+    pub const REDEFINED: Self = Self(8);
+    /// What is told of a bar, by name.
+    pub const NAMED: [(Self, &str); 3] =
+        [(Self::PARTIAL, "partial"), (Self::OVERFLOW, "overflow"), (Self::REDEFINED, "redefined")];
 
     /// Whether every bit of `other` is set.
     pub fn contains(self, other: Self) -> bool {
@@ -65,6 +71,11 @@ impl BarFlags {
     /// Sets or clears the bits of `other`.
     pub fn set(&mut self, other: Self, on: bool) {
         self.0 = if on { self.0 | other.0 } else { self.0 & !other.0 };
+    }
+
+    /// The names of those that are set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMED.into_iter().filter(move |(flag, _)| self.contains(*flag)).map(|(_, name)| name)
     }
 }
 

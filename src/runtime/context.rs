@@ -6,6 +6,8 @@ use tokio::sync::broadcast;
 
 use super::chaos::Chaos;
 use super::clock::Clock;
+use super::hand_over::HandOver;
+use super::listeners::Listeners;
 use super::measures::Measures;
 use super::producers::Producers;
 use super::recovery::Recovery;
@@ -67,6 +69,10 @@ pub struct Context {
     pub sinks: Arc<Sinks>,
     /// Who breaks things, in simulations.
     pub chaos: Option<Arc<dyn Chaos>>,
+    /// Where the process listens.
+    pub listeners: Arc<Listeners>,
+    /// What is left open for the next generation.
+    pub hand_over: Arc<HandOver>,
 }
 
 /// The series a store knows.

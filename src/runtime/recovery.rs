@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::context::Context;
-use crate::model::{Ledger, Reason};
+use crate::model::{Ledger, Reason, TimeNs};
 use crate::spec::{Spec, Specs};
 use crate::store::{Durability, Kind, Store, StoreError};
 
@@ -90,5 +90,18 @@ fn settle(left: i64, gap: bool, damaged: bool, spec: &Spec, context: &Context) {
     } else if left < 0 && bars_damaged() {
         counts.unstore(ticks);
         tracing::warn!(spec = spec.name, ticks, "ticks of damaged bars are put into bars again");
+    } else if left < 0 && has_new_windows(spec, context) {
+        counts.unstore(ticks);
+        tracing::info!(
+            spec = spec.name,
+            ticks,
+            "ticks of bars of the old window length are put into bars of the new one"
+        );
     }
+}
+
+/// Whether the finest windows of a spec had another length when ticks that may be replayed came.
+fn has_new_windows(spec: &Spec, context: &Context) -> bool {
+    let changed_at = context.store.complete_from(spec.id).first().copied().unwrap_or(TimeNs::MIN);
+    changed_at > context.clock.now().saturating_sub(spec.retention.ticks)
 }

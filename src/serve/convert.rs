@@ -29,6 +29,7 @@ pub fn bar(row: &BarRow<'_>) -> Bar {
         revision: head.revision,
         partial: head.flags.contains(BarFlags::PARTIAL),
         overflow: head.flags.contains(BarFlags::OVERFLOW),
+        redefined: head.flags.contains(BarFlags::REDEFINED),
     }
 }
 

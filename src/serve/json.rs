@@ -32,6 +32,7 @@ pub struct BarJson<'a> {
     pub revision: u32,
     pub partial: bool,
     pub overflow: bool,
+    pub redefined: bool,
 }
 
 /// A tick.
@@ -87,6 +88,7 @@ impl<'a> From<&'a Bar> for BarJson<'a> {
             revision: bar.revision,
             partial: bar.partial,
             overflow: bar.overflow,
+            redefined: bar.redefined,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What every query is answered from, and what bounds them all together.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -31,6 +32,8 @@ pub struct Served {
     /// Why the ledger does not balance at rest; empty while it does.
     imbalance: Mutex<Vec<String>>,
     stop: CancellationToken,
+    /// Whether another generation follows when this one has stopped.
+    reloading: AtomicBool,
 }
 
 impl Served {
@@ -38,13 +41,33 @@ impl Served {
     pub fn new(observed: Observed) -> Arc<Self> {
         let (scans, stop) = (Arc::new(Semaphore::new(MAX_SCANS)), CancellationToken::new());
         let Observed { plan, context, meters, started, .. } = observed.clone();
-        Arc::new(Self { context, plan, meters, started, observed, scans, imbalance: Mutex::default(), stop })
+        Arc::new(Self {
+            context,
+            plan,
+            meters,
+            started,
+            observed,
+            scans,
+            imbalance: Mutex::default(),
+            stop,
+            reloading: AtomicBool::new(false),
+        })
     }
 
     /// Ends every live subscription and makes health checks say that nothing is served any more. To be called when
     /// the topology begins to stop, so that open streams hold nothing up.
     pub fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// Says, before the topology is stopped, that another generation follows.
+    pub fn reload(&self) {
+        self.reloading.store(true, Relaxed);
+    }
+
+    /// Whether another generation follows.
+    pub fn is_reloading(&self) -> bool {
+        self.reloading.load(Relaxed)
     }
 
     /// Cancelled by [`Served::stop`].
@@ -75,7 +98,8 @@ impl Served {
     /// Why the topology is not at work, one line each; empty when every instance is running and the ledger balances.
     pub fn unready(&self) -> Vec<String> {
         if self.stop.is_cancelled() {
-            return vec!["the topology is stopping".to_owned()];
+            let what = if self.is_reloading() { "being reloaded" } else { "stopping" };
+            return vec![format!("the topology is {what}")];
         }
         if self.meters.get().is_none() {
             return vec!["the topology is not launched yet".to_owned()];

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::open::{SpecStore, lock};
 use super::{BarScan, Kind, Store, StoreError, bar_bytes, keys, value};
-use crate::model::{BarHead, SeriesId, SpecId, TimeNs};
+use crate::model::{BarFlags, BarHead, SeriesId, SpecId, TimeNs};
 
 /// Bars outside the range that a scan reads past before it seeks instead.
 const MISSES: u32 = 24;
@@ -122,12 +122,27 @@ impl Store {
     ) -> Option<BarHead> {
         let payload = value::open(key, frame)?;
         let (mut head, layout) = bar_bytes::decode(key, &payload, state)?;
+        self.restate(store, layout, &mut head, state)?;
+        head.granularity = granularity;
+        Some(head)
+    }
+
+    /// Brings a bar read in one of its spec's layouts into the present one, and says of a bar that lacks a part of that
+    /// that it does.
+    pub(super) fn restate(
+        &self,
+        store: &SpecStore,
+        layout: usize,
+        head: &mut BarHead,
+        state: &mut Vec<u64>,
+    ) -> Option<()> {
         if layout != store.layout {
             *state = (self.inner.convert)(store.layouts.get(layout)?, &store.spec.accumulators, state);
+            let lacking = head.flags.contains(BarFlags::REDEFINED) || store.lacking[layout];
+            head.flags.set(BarFlags::REDEFINED, lacking);
         }
-        head.granularity = granularity;
         head.words_len = state.len() as u32;
-        Some(head)
+        Some(())
     }
 }
 

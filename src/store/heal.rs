@@ -98,7 +98,13 @@ fn derive(
         ["spec", spec] => {
             let record = match specs.by_name(spec) {
                 Some(spec) => spec_record(kv, spec, frame, quarantine)?,
-                None => SpecRecord { keep_ticks: FORGOTTEN, keep_bars: FORGOTTEN, max_ahead: DAY, layouts: Vec::new() },
+                None => SpecRecord {
+                    keep_ticks: FORGOTTEN,
+                    keep_bars: FORGOTTEN,
+                    max_ahead: DAY,
+                    layouts: Vec::new(),
+                    windows: Vec::new(),
+                },
             };
             Some(serde_json::to_vec(&record).unwrap_or_default())
         }
@@ -134,7 +140,7 @@ fn spec_record(kv: &dyn Kv, spec: &Spec, frame: &Bytes, quarantine: &Quarantine)
             fits &= shapes.get(bar.layout).is_some_and(|shape| state::fits(shape, &bar.state));
         })?;
         if fits {
-            return Ok(SpecRecord::update(Some(record), spec).0);
+            return Ok(SpecRecord::update(Some(record), spec, |_| None).0);
         }
     }
     let mut numbers: BTreeMap<usize, bool> = BTreeMap::new();

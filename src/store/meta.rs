@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! format                   u32: the version of everything here
-//! spec/<spec>              JSON: how long it keeps, and every layout its bars were ever written in
+//! spec/<spec>              JSON: how long it keeps, every layout its bars were ever written in, its window lengths
 //! journal_end              u64: no offset below may be given again
 //! newest/<spec>/<window>   i64: the highest window start stored
 //! cutoff/<spec>            i64 i64: older ticks and bars stay hidden
@@ -21,8 +21,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Kv, KvError, Op, StoreError, keys, value};
-use crate::model::{Checkpoint, DurationNs, FieldType};
-use crate::spec::{Accumulator, AccumulatorKind, Field, Spec};
+use crate::model::{Checkpoint, DurationNs, FieldType, TimeNs};
+use crate::spec::{Accumulator, AccumulatorKind, Field, Granularity, Spec};
 
 /// The format written, and the only one that can be read.
 pub const FORMAT: u32 = 2;
@@ -38,6 +38,18 @@ pub struct SpecRecord {
     pub max_ahead: DurationNs,
     /// Every layout of accumulators, by number; bars carry the number.
     pub layouts: Vec<Vec<Slot>>,
+    /// The window lengths it was last configured with, the finest first.
+    #[serde(default)]
+    pub windows: Vec<WindowRecord>,
+}
+
+/// One window length of a spec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowRecord {
+    /// In nanoseconds.
+    pub length: DurationNs,
+    /// Windows that start before this may lack ticks from before the spec had them.
+    pub complete_from: TimeNs,
 }
 
 /// One accumulator of a layout, its field by name.
@@ -50,8 +62,10 @@ pub struct Slot {
 }
 
 impl SpecRecord {
-    /// Brings the record of a spec up to date; also gives the number of its present layout.
-    pub fn update(found: Option<Self>, spec: &Spec) -> (Self, usize) {
+    /// Brings the record of a spec up to date; also gives the number of its present layout. `newest` tells the highest
+    /// start stored of the windows of a length.
+    pub fn update(found: Option<Self>, spec: &Spec, newest: impl Fn(DurationNs) -> Option<TimeNs>) -> (Self, usize) {
+        let windows = windows_of(spec, found.as_ref().map_or(&[], |record| &record.windows), newest);
         let mut layouts = found.map(|record| record.layouts).unwrap_or_default();
         let present = layout_of(spec);
         let number = layouts.iter().position(|layout| *layout == present).unwrap_or_else(|| {
@@ -59,7 +73,7 @@ impl SpecRecord {
             layouts.len() - 1
         });
         let (keep_ticks, keep_bars) = (spec.retention.ticks, spec.retention.bars);
-        (Self { keep_ticks, keep_bars, max_ahead: spec.window.max_ahead, layouts }, number)
+        (Self { keep_ticks, keep_bars, max_ahead: spec.window.max_ahead, layouts, windows }, number)
     }
 
     /// The layouts in terms of `spec`: a field it no longer has gets an index that matches none.
@@ -77,7 +91,8 @@ impl SpecRecord {
         let mut layouts = vec![Vec::new(); number];
         layouts.push(layout_of(spec));
         let (keep_ticks, keep_bars) = (spec.retention.ticks, spec.retention.bars);
-        Self { keep_ticks, keep_bars, max_ahead: spec.window.max_ahead, layouts }
+        let windows = windows_of(spec, &[], |_| None);
+        Self { keep_ticks, keep_bars, max_ahead: spec.window.max_ahead, layouts, windows }
     }
 
     /// Whether the present layout of a spec is among its layouts.
@@ -110,6 +125,20 @@ fn layout_of(spec: &Spec) -> Vec<Slot> {
         ty: accumulator.ty.name().into(),
     };
     spec.accumulators.iter().map(slot).collect()
+}
+
+/// The windows of a spec that had `known` before. Those of a new length, and those that were added up from finer ones and
+/// are the finest now, are complete from where the others had come to.
+fn windows_of(spec: &Spec, known: &[WindowRecord], newest: impl Fn(DurationNs) -> Option<TimeNs>) -> Vec<WindowRecord> {
+    let ends = known.iter().filter_map(|window| Some(newest(window.length)?.saturating_add(window.length)));
+    let changed_at = ends.max().unwrap_or(TimeNs::MIN);
+    let window = |(index, granularity): (usize, &Granularity)| {
+        let same =
+            |(at, window): &(usize, &WindowRecord)| window.length == granularity.length && (*at == 0) == (index == 0);
+        let same = known.iter().enumerate().find(same).map(|(_, window)| window.clone());
+        same.unwrap_or(WindowRecord { length: granularity.length, complete_from: changed_at })
+    };
+    spec.granularities.iter().enumerate().map(window).collect()
 }
 
 /// The payload of a record.
@@ -234,4 +263,34 @@ pub fn check_format(kv: &dyn Kv) -> Result<Option<Op>, StoreError> {
 
 fn damaged(record: &str) -> StoreError {
     StoreError::Damaged { record: record.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::load::load_texts;
+
+    fn spec(granularity: &str) -> std::sync::Arc<Spec> {
+        let text = format!("series: s\nmetrics: [{{name: n, aggregation: count}}]\ngranularity: {granularity}\n");
+        load_texts([("s.yaml".to_owned(), text)]).unwrap().iter().next().unwrap().clone()
+    }
+
+    #[test]
+    fn a_window_is_complete_from_where_those_before_it_had_come_to() {
+        const S: i64 = 1_000_000_000;
+        let newest = |length: i64| Some(if length == S { 7 * S } else { 0 });
+        let windows = |record: &SpecRecord| -> Vec<_> {
+            record.windows.iter().map(|window| (window.length / S, window.complete_from)).collect()
+        };
+        let (first, _) = SpecRecord::update(None, &spec("{rollup: 1s}"), newest);
+        assert_eq!(windows(&first), [(1, i64::MIN)]);
+        let (again, _) = SpecRecord::update(Some(first.clone()), &spec("{rollup: 1s, cascade: [2s]}"), newest);
+        assert_eq!(windows(&again), [(1, i64::MIN), (2, 8 * S)]);
+        let (longer, _) = SpecRecord::update(Some(first), &spec("{rollup: 2s}"), newest);
+        assert_eq!(windows(&longer), [(2, 8 * S)]);
+        // Added up from finer ones until now.
+        let (alone, _) = SpecRecord::update(Some(again.clone()), &spec("{rollup: 2s}"), newest);
+        assert_eq!(windows(&alone), [(2, 8 * S)]);
+        assert_eq!(SpecRecord::update(Some(again.clone()), &spec("{rollup: 1s, cascade: [2s]}"), newest).0, again);
+    }
 }

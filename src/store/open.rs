@@ -60,6 +60,8 @@ pub(super) struct SpecStore {
     pub record: SpecRecord,
     pub layouts: Vec<Vec<Accumulator>>,
     pub layout: usize,
+    /// By layout: whether bars in it lack a part of the present one.
+    pub lacking: Vec<bool>,
     pub ticks: Mutex<Partitions>,
     pub side: Mutex<Partitions>,
     pub bars: Vec<BarStore>,
@@ -91,7 +93,12 @@ impl Store {
         let mut stores = Vec::with_capacity(specs.len());
         for spec in specs.iter() {
             let found = meta::spec_record(&*kv, &spec.name)?;
-            let (record, layout) = SpecRecord::update(found.clone(), spec);
+            let mut newest = BTreeMap::new();
+            for window in found.iter().flat_map(|record| &record.windows) {
+                newest.insert(window.length, meta::get_u64(&*kv, &newest_record(&spec.name, window.length))?);
+            }
+            let newest = |length| newest.get(&length).copied().flatten().map(|newest| newest as TimeNs);
+            let (record, layout) = SpecRecord::update(found.clone(), spec, newest);
             if found.as_ref() != Some(&record) {
                 ops.push(meta::put_spec_record(&spec.name, &record));
             }
@@ -168,6 +175,11 @@ impl Store {
         Ok(())
     }
 
+    /// Per granularity of a spec: windows that start before this may lack ticks from before the spec had that granularity.
+    pub fn complete_from(&self, spec: SpecId) -> Vec<TimeNs> {
+        self.spec(spec).record.windows.iter().map(|window| window.complete_from).collect()
+    }
+
     /// From where aggregator instances can be rebuilt, by how many they were and by instance. Where their number has
     /// changed, those of the last one stay until every new instance has given its own.
     pub fn checkpoints(&self) -> Vec<Checkpoint> {
@@ -199,13 +211,16 @@ impl SpecStore {
             });
         }
         let cutoff = |what| Ok::<_, StoreError>(meta::get_u64(kv, &cutoff_record(name, what))?.map(|at| at as i64));
+        let layouts = record.resolve(spec);
+        let lacks = |layout: &Vec<Accumulator>| spec.accumulators.iter().any(|wanted| !layout.contains(wanted));
         Ok(Self {
             cutoff_ticks: AtomicI64::new(cutoff("ticks")?.unwrap_or(TimeNs::MIN)),
             cutoff_bars: AtomicI64::new(cutoff("bars")?.unwrap_or(TimeNs::MIN)),
             ticks: ticks(Family::Ticks),
             side: ticks(Family::Side),
             record: record.clone(),
-            layouts: record.resolve(spec),
+            lacking: layouts.iter().map(lacks).collect(),
+            layouts,
             spec: spec.clone(),
             layout,
             bars,

@@ -406,11 +406,10 @@ impl Store {
             let read =
                 value::open(&key, &frame).and_then(|payload| bar_bytes::decode(&key[..12], &payload, &mut state));
             let Some((mut head, layout)) = read else { continue };
-            let Some(layout) = store.layouts.get(layout) else { continue };
-            if *layout != store.spec.accumulators {
-                state = (self.inner.convert)(layout, &store.spec.accumulators, &state);
+            if self.restate(store, layout, &mut head, &mut state).is_none() {
+                continue;
             }
-            (head.granularity, head.words_len) = (granularity as u8, state.len() as u32);
+            head.granularity = granularity as u8;
             return Ok(Some((head, state)));
         }
         Ok(None)

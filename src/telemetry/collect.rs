@@ -28,7 +28,20 @@ pub struct Observed {
     pub started: TimeNs,
     /// What became of what was pushed.
     pub exports: Arc<Exports>,
+    /// The figures at the end of the generation before.
+    pub before: Option<Arc<Snapshot>>,
 }
+
+/// What only grows and is kept in the store, or handed on by the ledger: it goes on over generations by itself.
+const CONTINUED: [Instrument; 7] = [
+    table::ACCEPTED,
+    table::REJECTED,
+    table::DUPLICATE,
+    table::IN_BARS,
+    table::DROPPED,
+    table::QUARANTINED,
+    table::OUTBOX_BARS,
+];
 
 impl Observed {
     /// Every figure, now.
@@ -51,6 +64,9 @@ impl Observed {
         }
         let dropped = self.context.tracer.as_ref().map_or(0, |tracer| tracer.dropped.get());
         into.number(&table::SPANS_DROPPED, &[], dropped as f64);
+        if let Some(before) = &self.before {
+            into.go_on_from(before, &CONTINUED);
+        }
         into
     }
 

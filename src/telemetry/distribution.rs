@@ -56,6 +56,23 @@ impl Distribution {
         Some(((f64::from(self.offset) + bucket as f64 + 0.5) / PER_DOUBLING).exp2())
     }
 
+    /// This and what an earlier histogram of the same values holds.
+    pub fn plus(&self, before: &Self) -> Self {
+        if before.buckets.is_empty() || self.buckets.is_empty() {
+            let kept = if self.buckets.is_empty() { before } else { self };
+            return Self { count: self.count + before.count, sum: self.sum + before.sum, ..kept.clone() };
+        }
+        let offset = self.offset.min(before.offset);
+        let mut both =
+            Self { count: self.count + before.count, sum: self.sum + before.sum, offset, buckets: Vec::new() };
+        for part in [self, before] {
+            let from = usize::try_from(part.offset - offset).unwrap_or(0);
+            both.buckets.resize(both.buckets.len().max(from + part.buckets.len()), 0);
+            both.buckets[from..].iter_mut().zip(&part.buckets).for_each(|(sum, count)| *sum += count);
+        }
+        both
+    }
+
     /// What was added since `before`, an earlier state of the same histogram.
     pub fn since(&self, before: &Self) -> Self {
         let mut added = self.clone();
@@ -91,6 +108,23 @@ mod tests {
         // 62.5 ms, to the two digits that are kept.
         assert!(found.up_to(-4).abs_diff(625) <= 7, "{}", found.up_to(-4));
         assert_eq!(Distribution::default().quantile(0.5), None);
+    }
+
+    #[test]
+    fn two_histograms_add_up_bucket_by_bucket() {
+        let of = |spans: &[u64]| {
+            let times = Times::new();
+            spans.iter().for_each(|millis| times.record(Duration::from_millis(*millis)));
+            Distribution::of(&times.read())
+        };
+        let (early, late) = (of(&[1, 50, 50]), of(&[1000]));
+        for both in [late.plus(&early), early.plus(&late)] {
+            assert_eq!(both, of(&[1, 50, 50, 1000]));
+            assert_eq!(both.since(&early), Distribution { offset: early.offset, ..both.since(&early) });
+            assert_eq!((both.since(&early).count, both.up_to(-4)), (1, 3));
+        }
+        assert_eq!(late.plus(&Distribution::default()), late);
+        assert_eq!(Distribution::default().plus(&late), late);
     }
 
     #[test]

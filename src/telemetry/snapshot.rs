@@ -89,6 +89,27 @@ impl Snapshot {
         }
     }
 
+    /// Goes on from the figures of the generation before: what only grows is added to, but for the instruments that
+    /// `continued` names, which have gone on by themselves. What is not there any more is left out.
+    pub fn go_on_from(&mut self, before: &Self, continued: &[Instrument]) {
+        let grows = |family: &&mut Family| {
+            family.kind != Kind::Gauge && !continued.iter().any(|instrument| instrument.name == family.name)
+        };
+        for family in self.families.iter_mut().filter(grows) {
+            let Some(known) = before.families.iter().find(|known| known.name == family.name) else { continue };
+            for point in &mut family.points {
+                let earlier = known.points.iter().find(|earlier| earlier.attributes == point.attributes);
+                match (&mut point.value, earlier.map(|earlier| &earlier.value)) {
+                    (Value::Number(number), Some(Value::Number(earlier))) => *number += earlier,
+                    (Value::Histogram(histogram), Some(Value::Histogram(earlier))) => {
+                        *histogram = histogram.plus(earlier);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// The points of an instrument.
     pub fn points(&self, instrument: &Instrument) -> &[Point] {
         self.families.iter().find(|family| family.name == instrument.name).map_or(&[], |family| &family.points)
@@ -127,6 +148,23 @@ impl Point {
 mod tests {
     use super::*;
     use crate::telemetry::table;
+
+    #[test]
+    fn what_only_grows_goes_on_from_the_generation_before() {
+        let snapshot = |batches: f64, lag: f64, accepted: f64| {
+            let mut snapshot = Snapshot::new("edge", 1, 2);
+            snapshot.number(&table::BATCHES, &["write", "0", "in"], batches);
+            snapshot.number(&table::LAG, &["write", "0"], lag);
+            snapshot.number(&table::ACCEPTED, &["a"], accepted);
+            snapshot
+        };
+        let mut now = snapshot(3.0, 1.0, 10.0);
+        now.number(&table::BATCHES, &["new", "0", "in"], 1.0);
+        now.go_on_from(&snapshot(4.0, 2.0, 9.0), &[table::ACCEPTED]);
+        let mut wanted = snapshot(7.0, 1.0, 10.0);
+        wanted.number(&table::BATCHES, &["new", "0", "in"], 1.0);
+        assert_eq!(now, wanted);
+    }
 
     #[test]
     fn a_snapshot_goes_through_json_unchanged_and_its_points_are_found() {

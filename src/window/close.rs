@@ -17,6 +17,8 @@ enum Until {
     Watermark(TimeNs),
     /// All of them, at this wall time.
     Shutdown(TimeNs),
+    /// The coarser ones: the finest are rebuilt from the journal.
+    HandOver,
 }
 
 impl Windows {
@@ -59,12 +61,22 @@ impl Windows {
     /// Closes everything, for a shutdown at wall time `now`. Bars of windows whose end neither the watermark nor `now`
     /// has passed are marked partial.
     pub fn close_all(&mut self, now: TimeNs, out: &mut BarBatch) {
+        self.close_until(Until::Shutdown(now), out);
+    }
+
+    /// Closes the coarser windows, for whoever rebuilds the finest ones from the journal and goes on with them; their bars
+    /// are marked partial.
+    pub fn close_coarser(&mut self, out: &mut BarBatch) {
+        self.close_until(Until::HandOver, out);
+    }
+
+    fn close_until(&mut self, until: Until, out: &mut BarBatch) {
         for slot in self.open.slots_open() {
             let window = self.open.get(slot);
             // A window may have closed with an earlier one of its series.
             if window.entry != NONE {
                 let entry = window.entry;
-                self.close_series(entry, Until::Shutdown(now), out);
+                self.close_series(entry, until, out);
             }
         }
         while let Some(entry) = self.ripe.pop() {
@@ -95,6 +107,7 @@ impl Windows {
                 let ends = match until {
                     Until::Watermark(now) => window.due <= if window.amendment { now } else { high },
                     Until::Shutdown(_) => true,
+                    Until::HandOver => granularity > 0,
                 };
                 ends && window.granularity == granularity
             });
@@ -122,11 +135,17 @@ impl Windows {
             covers: self.kept_out.get(&(window.entry, window.start)).copied().unwrap_or(self.arrived),
             ..BarHead::default()
         };
-        if let Until::Shutdown(now) = until {
-            let passed = window.amendment || series.high >= window.due;
-            let end = end_of(window.start, self.length_of(window.granularity));
-            head.flags.set(BarFlags::PARTIAL, !passed && end > now);
-        }
+        let complete_from = self.complete_from.get(usize::from(window.granularity)).copied().unwrap_or(TimeNs::MIN);
+        head.flags.set(BarFlags::REDEFINED, window.redefined || window.start < complete_from);
+        let partial = match until {
+            Until::Watermark(_) => false,
+            Until::Shutdown(now) => {
+                let passed = window.amendment || series.high >= window.due;
+                !passed && end_of(window.start, self.length_of(window.granularity)) > now
+            }
+            Until::HandOver => true,
+        };
+        head.flags.set(BarFlags::PARTIAL, partial);
         let mut words = std::mem::take(&mut self.words);
         words.clear();
         head.flags.set(BarFlags::OVERFLOW, self.open.close(slot, &mut words));
@@ -146,7 +165,9 @@ impl Windows {
         let start = start_of(head.start, coarser.length);
         let found = self.find(entry, granularity, start);
         let slot = found.unwrap_or_else(|| self.open_window(entry, granularity, start));
-        self.open.get(slot).late += head.late;
+        let window = self.open.get(slot);
+        window.late += head.late;
+        window.redefined |= head.flags.contains(BarFlags::REDEFINED);
         self.open.merge(slot, Extent { ticks: head.ticks, first: head.first, last: head.last }, state);
     }
 

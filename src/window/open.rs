@@ -23,12 +23,24 @@ pub(super) struct Window {
     pub(super) granularity: u8,
     /// Late ticks of a window that was closed before.
     pub(super) amendment: bool,
+    /// Holds finer bars of an earlier definition of the spec.
+    pub(super) redefined: bool,
 }
 
 impl Window {
     /// A window without ticks, to be given a series and a due time.
     pub(super) fn empty(start: TimeNs, granularity: u8) -> Self {
-        Self { start, late: 0, due: TimeNs::MAX, entry: NONE, next: NONE, generation: 0, granularity, amendment: false }
+        Self {
+            start,
+            late: 0,
+            due: TimeNs::MAX,
+            entry: NONE,
+            next: NONE,
+            generation: 0,
+            granularity,
+            amendment: false,
+            redefined: false,
+        }
     }
 
     /// Whether it is this one of its series.

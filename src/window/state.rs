@@ -36,6 +36,7 @@ pub fn merge(spec: &Spec, into: &mut (BarHead, Vec<u64>), head: &BarHead, state:
     sum.covers = sum.covers.max(head.covers);
     sum.flags.set(BarFlags::PARTIAL, sum.flags.contains(BarFlags::PARTIAL) && head.flags.contains(BarFlags::PARTIAL));
     sum.flags.set(BarFlags::OVERFLOW, overflowed);
+    sum.flags.set(BarFlags::REDEFINED, (sum.flags.0 | head.flags.0) & BarFlags::REDEFINED.0 != 0);
     into.1 = words;
 }
 
@@ -126,6 +127,11 @@ mod tests {
             assert_eq!(bar.0.flags.contains(BarFlags::OVERFLOW), overflowed(&spec, &bar.1));
         }
         assert_eq!((bar.0.revision, &bar.1[..1]), (4, &[4][..]));
+        let redefined = BarHead { flags: BarFlags::REDEFINED, ..whole };
+        for head in [redefined, whole] {
+            merge(&spec, &mut bar, &head, &[1, 0, 0]);
+            assert!(bar.0.flags.contains(BarFlags::REDEFINED), "once of two definitions, always of two");
+        }
     }
 
     #[test]

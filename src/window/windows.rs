@@ -41,6 +41,8 @@ pub struct Windows {
     /// Of the slice being applied: by series entry and window start, the arrival number of the first late tick that was
     /// kept out of a window still open. What comes after it is in no bar.
     pub(super) kept_out: HashMap<(u32, TimeNs), u64, FixedState>,
+    /// Per granularity: windows that start before this may lack ticks from before the spec had it.
+    pub(super) complete_from: Vec<TimeNs>,
     /// Scratch: the ticks of one block that have a window.
     pub(super) placing: Box<Placing>,
     /// Scratch: windows about to close, and the closed state of one.
@@ -73,6 +75,7 @@ impl Windows {
             open_ticks: 0,
             cascade_from: TimeNs::MAX,
             kept_out: HashMap::default(),
+            complete_from: Vec::new(),
             placing: Box::new(Placing::new()),
             closing: Vec::new(),
             words: Vec::new(),
@@ -119,6 +122,12 @@ impl Windows {
     /// (finest) window start.
     pub fn set_covered(&mut self, lookup: Lookup, until: u64) {
         self.replay = Some(Replay::new(lookup, until));
+    }
+
+    /// Windows that start before these times, one per granularity, may lack ticks from before the spec had that granularity:
+    /// their bars say so.
+    pub fn set_complete_from(&mut self, times: Vec<TimeNs>) {
+        self.complete_from = times;
     }
 
     /// The wall time at which [`close_due`](Self::close_due) next has something to look at.
@@ -266,6 +275,29 @@ mod tests {
             assert_eq!(of.map(|head| head.ticks).sum::<u64>(), 6);
         }
         assert_eq!(windows.open_ticks(), 0);
+    }
+
+    #[test]
+    fn handed_over_are_the_finest_windows_and_coarser_bars_are_partial() {
+        let mut windows = Windows::new(spec(&[SECOND, 5 * SECOND], LatePolicy::Amend, &[Aggregation::Sum]));
+        let mut heads = closed(|out| drop(windows.apply(&ticks(&[(0, 0), (0, 2 * SECOND)], 0), 2 * SECOND, out)));
+        heads.extend(closed(|out| windows.close_coarser(out)));
+        let facts: Vec<_> =
+            heads.iter().map(|h| (h.granularity, h.ticks, h.flags.contains(BarFlags::PARTIAL))).collect();
+        assert_eq!(facts, [(0, 1, false), (1, 1, true)]);
+        windows.measure_cascade();
+        assert_eq!((windows.open_ticks(), windows.replay_from(), windows.cascade_from()), (1, Some(1), TimeNs::MAX));
+    }
+
+    #[test]
+    fn windows_from_before_the_spec_had_them_say_so_and_so_do_those_above_them() {
+        let mut windows = Windows::new(spec(&[SECOND, 5 * SECOND], LatePolicy::Amend, &[Aggregation::Sum]));
+        windows.set_complete_from(vec![SECOND, TimeNs::MIN]);
+        let mut heads = closed(|out| drop(windows.apply(&ticks(&[(0, 0), (0, 6 * SECOND)], 0), 6 * SECOND, out)));
+        heads.extend(closed(|out| windows.close_all(7 * SECOND, out)));
+        let facts: Vec<_> =
+            heads.iter().map(|h| (h.granularity, h.start, h.flags.contains(BarFlags::REDEFINED))).collect();
+        assert_eq!(facts, [(0, 0, true), (1, 0, true), (0, 6 * SECOND, false), (1, 5 * SECOND, false)]);
     }
 
     #[test]

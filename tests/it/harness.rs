@@ -44,7 +44,7 @@ pub fn barline(arguments: &[&str]) -> Command {
 }
 
 impl Server {
-    /// Starts a shipped topology on free ports with its data in `data`, and waits until it is ready.
+    /// Starts a topology, a shipped one or one by its whole path, on free ports with its data in `data`, and waits until it is ready.
     pub fn start(topology: &str, data: &Path, overrides: &[&str]) -> Self {
         let mut server = Self::spawn(topology, data, overrides);
         server.until_ready();
@@ -70,16 +70,22 @@ impl Server {
     pub fn spawn_at(grpc: SocketAddr, topology: &str, data: &Path, overrides: &[&str]) -> Self {
         let (http, metrics) = (free_port(), free_port());
         let log = data.with_extension("log");
-        let mut command = barline(&["run", &format!("topologies/{topology}"), "--quiet"]);
+        let topology = Path::new("topologies").join(topology);
+        let mut command = barline(&["run", topology.to_str().unwrap(), "--quiet"]);
         command.args(["--data-dir", data.to_str().unwrap()]);
         command.args(["--set", &format!("ingest.listen={grpc}"), "--set", &format!("http.listen={http}")]);
         command.args(["--set", &format!("metrics.listen={metrics}")]);
         for change in overrides {
             command.args(["--set", change]);
         }
-        let output = std::fs::File::create(&log).unwrap();
-        command.stdout(output.try_clone().unwrap()).stderr(output).stdin(Stdio::null());
-        Self { child: command.spawn().unwrap(), grpc, http, metrics, log }
+        Self { child: logged(command, &log), grpc, http, metrics, log }
+    }
+
+    /// Starts a topology with nothing but its data directory changed: it listens at `grpc` and `http`, and serves no metrics.
+    pub fn spawn_as_written(topology: &str, data: &Path, grpc: SocketAddr, http: SocketAddr) -> Self {
+        let log = data.with_extension("log");
+        let command = barline(&["run", topology, "--quiet", "--data-dir", data.to_str().unwrap()]);
+        Self { child: logged(command, &log), grpc, http, metrics: http, log }
     }
 
     /// Polls `condition` until it holds.
@@ -165,6 +171,12 @@ impl Server {
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
         statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
     }
+}
+
+/// Starts a command whose output goes to `log`.
+fn logged(mut command: Command, log: &Path) -> Child {
+    let output = std::fs::File::create(log).unwrap();
+    command.stdout(output.try_clone().unwrap()).stderr(output).stdin(Stdio::null()).spawn().unwrap()
 }
 
 impl Drop for Server {

@@ -15,6 +15,7 @@ mod malformed;
 mod naive;
 mod operate;
 mod power;
+mod reload;
 mod replay;
 mod scripted;
 mod serve;

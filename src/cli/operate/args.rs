@@ -135,6 +135,27 @@ pub struct BackupArgs {
     pub place: WhereArgs,
 }
 
+/// `barline reload`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+It goes on with what it was started with: its own topology file, --set, variables and specs directory, read
+again. Where anything in them is wrong nothing changes. SIGHUP does the same and tells it in the log.
+
+Exit codes: 0 reloaded; 1 reloaded and not everything is at work, or another job is under way; 2 a file is
+wrong; 3 nothing runs there.
+
+Examples:
+  barline reload --topology topologies/edge.yaml
+  barline reload --data-dir /var/lib/barline/data")]
+pub struct ReloadArgs {
+    /// How the report looks.
+    #[arg(long, value_enum, default_value_t = JobFormat::Human)]
+    pub format: JobFormat,
+    /// Which data directory.
+    #[command(flatten)]
+    pub place: WhereArgs,
+}
+
 /// `barline restore`
 #[derive(Debug, Clone, Args)]
 pub struct RestoreArgs {

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use barline_proto::barline::admin_client::AdminClient;
 use barline_proto::barline::job_event::Event;
-use barline_proto::barline::{BackupRequest, JobEvent, ReplayRequest, StatRequest, VerifyRequest};
+use barline_proto::barline::{BackupRequest, JobEvent, ReloadRequest, ReplayRequest, StatRequest, VerifyRequest};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
 use super::{Asked, Bar};
 use crate::cli::Failure;
-use crate::serve::admin::socket;
+use crate::serve::admin::{ReloadReport, socket};
 use crate::tools::{Job, Report, Step};
 
 /// The largest report taken.
@@ -59,12 +59,29 @@ impl Running {
         })
     }
 
-    async fn send(&self, asked: &Asked) -> Result<Streaming<JobEvent>, Failure> {
+    /// Has it read topology and specs again.
+    pub fn reload(&self) -> Result<ReloadReport, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::start)?;
+        runtime.block_on(async {
+            let reply = self.client().await?.reload(ReloadRequest {}).await.map_err(|status| match status.code() {
+                Code::Unknown | Code::Unavailable => Failure::ran("the running barline ended before it had reloaded"),
+                _ => failure(&status),
+            })?;
+            let other = |error| Failure::ran(format!("the report of the running barline: {error}"));
+            serde_json::from_str(&reply.into_inner().report).map_err(other)
+        })
+    }
+
+    async fn client(&self) -> Result<AdminClient<Channel>, Failure> {
         let path = &self.0;
         let nobody = |error: tonic::transport::Error| Failure::start(format!("{}: {error}", path.display()));
         let endpoint = Endpoint::from_shared(format!("unix:{}", path.display())).map_err(nobody)?;
         let channel: Channel = endpoint.connect().await.map_err(nobody)?;
-        let mut client = AdminClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        Ok(AdminClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    async fn send(&self, asked: &Asked) -> Result<Streaming<JobEvent>, Failure> {
+        let mut client = self.client().await?;
         let events = match &asked.job {
             Job::Replay(job) => {
                 let (file, text) = asked.spec.clone().unwrap_or_default();

@@ -132,7 +132,7 @@ pub(super) fn restore(report: &RestoreReport, format: JobFormat) -> String {
     })
 }
 
-fn in_format(report: &impl Serialize, format: JobFormat, human: impl FnOnce() -> String) -> String {
+pub(super) fn in_format(report: &impl Serialize, format: JobFormat, human: impl FnOnce() -> String) -> String {
     match format {
         JobFormat::Human => human(),
         // Numbers, strings and lists always have a JSON form.

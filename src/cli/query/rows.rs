@@ -148,7 +148,7 @@ pub fn sink<W: Write>(sink: &SinkStatus, sheet: &mut Sheet<W>) -> Exit {
 }
 
 fn flags(bar: &Bar) -> String {
-    let flags = [(bar.partial, "partial"), (bar.overflow, "overflow")];
+    let flags = [(bar.partial, "partial"), (bar.overflow, "overflow"), (bar.redefined, "redefined")];
     flags.iter().filter(|(is_set, _)| *is_set).map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
 }
 

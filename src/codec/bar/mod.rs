@@ -9,7 +9,7 @@ mod tikr;
 
 use serde::Deserialize;
 
-use crate::model::{BarFlags, BarHead, SeriesKey, Value};
+use crate::model::{BarHead, SeriesKey, Value};
 use crate::spec::{Aggregation, Metric, Spec};
 
 /// A bar about to be written.
@@ -112,9 +112,7 @@ impl<'a> Outgoing<'a> {
 
     /// The names of the bar's flags.
     fn flags(&self) -> impl Iterator<Item = &'static str> {
-        let flags = self.head.flags;
-        let named = [(BarFlags::PARTIAL, "partial"), (BarFlags::OVERFLOW, "overflow")];
-        named.into_iter().filter(move |(flag, _)| flags.contains(*flag)).map(|(_, name)| name)
+        self.head.flags.names()
     }
 
     /// The bar's ticks, or those added.

@@ -5,16 +5,21 @@
 //! away or the topology stops: every tool stops at the next step, and what it has written until then is whole.
 
 mod job;
+pub mod reload;
 pub mod socket;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use barline_proto::barline::admin_server::{Admin, AdminServer};
-use barline_proto::barline::{BackupRequest, JobEvent, ReplayRequest, StatRequest, VerifyRequest};
+use barline_proto::barline::{
+    BackupRequest, JobEvent, ReloadReply, ReloadRequest, ReplayRequest, StatRequest, VerifyRequest,
+};
 use futures_util::Stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::{Request, Response, Status};
+
+pub use reload::{Refused, ReloadReport, Reloads, Wish};
 
 use super::read::ReadError;
 use super::served::Served;
@@ -26,27 +31,27 @@ type Reply = Result<Response<Events>, Status>;
 
 /// The service.
 pub struct AdminService {
-    served: Arc<Served>,
-    /// The one job.
-    place: Arc<Semaphore>,
+    /// The generation that is at work.
+    served: watch::Receiver<Arc<Served>>,
+    reloads: Reloads,
 }
 
 impl AdminService {
     /// The service of a process.
-    pub fn server(served: Arc<Served>) -> AdminServer<Self> {
-        AdminServer::new(Self { served, place: Arc::new(Semaphore::new(1)) })
+    pub fn server(served: watch::Receiver<Arc<Served>>, reloads: Reloads) -> AdminServer<Self> {
+        AdminServer::new(Self { served, reloads })
     }
 
     fn start(&self, job: Job) -> Reply {
-        let place = take(&self.place)?;
-        Ok(Response::new(Box::pin(job::start(self.served.clone(), job, place))))
+        let place = take(&self.reloads.place)?;
+        let served = self.served.borrow().clone();
+        Ok(Response::new(Box::pin(job::start(served, job, place))))
     }
 }
 
 /// The place of the one job, if it is free.
 fn take(place: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
-    let busy = |_| Status::failed_precondition("another job is running on this barline; wait for its end");
-    place.clone().try_acquire_owned().map_err(busy)
+    place.clone().try_acquire_owned().map_err(|_| Refused::Busy.into())
 }
 
 #[tonic::async_trait]
@@ -71,6 +76,12 @@ impl Admin for AdminService {
 
     async fn stat(&self, _: Request<StatRequest>) -> Reply {
         self.start(Job::Stat)
+    }
+
+    async fn reload(&self, _: Request<ReloadRequest>) -> Result<Response<ReloadReply>, Status> {
+        let report = self.reloads.ask().await?;
+        // Numbers, strings and lists always have a JSON form.
+        Ok(Response::new(ReloadReply { report: serde_json::to_string(&report).unwrap_or_default() }))
     }
 }
 

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::net::{UnixListener, UnixSocket};
+use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use super::AdminService;
+use super::{AdminService, Reloads};
 use crate::serve::Served;
 
 /// Connections that may wait to be accepted.
@@ -32,9 +34,9 @@ impl Drop for Open {
     }
 }
 
-/// Serves jobs until the topology stops. Where the socket cannot be had the process goes on without, and says so.
-pub fn open(served: Arc<Served>) -> Option<Open> {
-    let path = path(served.plan.data_dir.as_deref()?);
+/// Serves jobs and reloads until `stop` is cancelled. Where the socket cannot be had the process goes on without, and says so.
+pub fn open(served: watch::Receiver<Arc<Served>>, reloads: Reloads, stop: CancellationToken) -> Option<Open> {
+    let path = path(served.borrow().plan.data_dir.as_deref()?);
     let listener = match bind(&path) {
         Ok(listener) => listener,
         Err(error) => {
@@ -47,8 +49,7 @@ pub fn open(served: Arc<Served>) -> Option<Open> {
     };
     let open = Open(path.clone());
     tokio::spawn(async move {
-        let stop = served.stopping().clone();
-        let router = Server::builder().add_service(AdminService::server(served));
+        let router = Server::builder().add_service(AdminService::server(served, reloads));
         let incoming = UnixListenerStream::new(listener);
         if let Err(error) = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await {
             tracing::error!("{}: {error}", path.display());

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::model::time::SECOND;
 use crate::model::{BarBatch, Checkpoint, Envelope, Reason, Rows, Signal, SpecId, TickSlice, TimeNs};
 use crate::runtime::{Built, Context, Output, Stage, StageError, StageFactory};
-use crate::spec::LatePolicy;
+use crate::spec::{LatePolicy, Spec};
 use crate::store::ledger::late_reason;
 use crate::topology::{Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
 use crate::window::Windows;
@@ -57,7 +57,7 @@ fn factory(context: Context, instances: u16) -> StageFactory {
     Box::new(move |start| {
         let specs = context.specs.len();
         let mut aggregator = Aggregator {
-            windows: context.specs.iter().map(|spec| Windows::new(spec.clone())).collect(),
+            windows: context.specs.iter().map(|spec| windows(&context, spec)).collect(),
             context: context.clone(),
             instance: start.instance,
             instances,
@@ -77,6 +77,12 @@ fn factory(context: Context, instances: u16) -> StageFactory {
         }
         Ok(Box::new(aggregator))
     })
+}
+
+fn windows(context: &Context, spec: &Arc<Spec>) -> Windows {
+    let mut windows = Windows::new(spec.clone());
+    windows.set_complete_from(context.store.complete_from(spec.id));
+    windows
 }
 
 struct Aggregator {
@@ -145,7 +151,15 @@ impl Stage for Aggregator {
     fn finish(&mut self, now: TimeNs, out: &mut Output) -> Result<(), StageError> {
         self.give_carried(out);
         for spec in 0..self.windows.len() {
-            self.close(spec, out, |windows, bars| windows.close_all(now, bars));
+            // What the next generation rebuilds from the journal it rolls up by its own definition.
+            let handed_over = self.context.journaled && self.context.hand_over.includes(SpecId(spec as u16));
+            self.close(
+                spec,
+                out,
+                |windows, bars| {
+                    if handed_over { windows.close_coarser(bars) } else { windows.close_all(now, bars) }
+                },
+            );
         }
         self.checkpoint_at = None;
         self.give_checkpoint(now, out);

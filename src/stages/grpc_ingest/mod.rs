@@ -116,13 +116,12 @@ impl StageConfig for Config {
     }
 }
 
-/// Makes the stage: binds the port, which all instances share.
+/// Makes the stage: takes the port, which all instances share.
 pub fn build(context: &Context, _plan: &Plan, stage: &StagePlan) -> Result<Built, StageError> {
     let config: Arc<Config> = super::config_of(stage)?;
     let listen = config.listen.0;
     let cannot = move |error| StageError::fatal(format!("cannot listen on {listen}: {error}"));
-    let listener = TcpListener::bind(listen).map_err(cannot)?;
-    listener.set_nonblocking(true).map_err(cannot)?;
+    let listener = context.listeners.at(listen).map_err(cannot)?;
     let places = Arc::new(Semaphore::new(config.max_connections));
     let context = context.clone();
     Ok(Built::Source(Box::new(move |_| {

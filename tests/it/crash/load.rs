@@ -38,6 +38,11 @@ const ODD: [&str; 6] = [
 
 /// Starts one on each wire, each with a spec of its own, with their records in `dir`.
 pub fn start(server: SocketAddr, dir: &Path, seed: u64, runtime: &Runtime) -> Vec<Load> {
+    start_with(server, dir, seed, runtime, &[])
+}
+
+/// As [`start`], with more to override of the load on barline's own wire.
+pub fn start_with(server: SocketAddr, dir: &Path, seed: u64, runtime: &Runtime, more: &[&str]) -> Vec<Load> {
     let load = |profile: &str, spec, own: &[&str]| {
         let overrides: Vec<String> = ODD.iter().chain(own).map(|text| (*text).to_owned()).collect();
         let mut profile = Profile::load(profile, &overrides).unwrap();
@@ -59,8 +64,9 @@ pub fn start(server: SocketAddr, dir: &Path, seed: u64, runtime: &Runtime) -> Ve
         let run = runtime.spawn(async move { run::run(profile, &options).await });
         Load { spec, record, stop, run }
     };
+    let market = [&["protocol=barline.v1", "series=40", "rate=4k", "in_flight=16"], more].concat();
     vec![
-        load("market", "market_ticks", &["protocol=barline.v1", "series=40", "rate=4k", "in_flight=16"]),
+        load("market", "market_ticks", &market),
         load("network", "network_flows", &["protocol=tikr.v1", "series=30", "rate=2k"]),
     ]
 }

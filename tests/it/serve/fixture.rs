@@ -140,10 +140,13 @@ impl Fixture {
             chaos: None,
             specs: Arc::new(specs),
             store,
+            listeners: Arc::default(),
+            hand_over: Arc::default(),
         };
         let meters = Arc::new(OnceLock::new());
         meters.set(vec![Meter::new("ingest", 0), Meter::new("write", 0)]).unwrap();
-        let observed = Observed { plan: Arc::new(plan()), context, meters, started: START, exports: Arc::default() };
+        let (plan, exports) = (Arc::new(plan()), Arc::default());
+        let observed = Observed { plan, context, meters, started: START, exports, before: None };
         let served = Served::new(observed);
         served.meters().iter().for_each(|meter| meter.set_state(InstanceState::Running));
         let (grpc, http) = (bind().await, bind().await);
