@@ -10,7 +10,7 @@ use crate::broker::{Brokers, Kafka};
 use crate::model::{Ledger, TimeNs};
 use crate::runtime::{
     BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Measures, Meter, Placement, Producers, Recovery, Running,
-    StageError, Steady, SystemClock, Tracer, launch, load_catalog,
+    Scaling, StageError, Steady, SystemClock, Tracer, launch, load_catalog, scaling,
 };
 use crate::serve::{self, Served};
 use crate::spec::Specs;
@@ -120,6 +120,7 @@ impl App {
             tracer: plan.telemetry.endpoint.as_ref().map(|_| Arc::new(Tracer::new(plan.telemetry.sample))),
             brokers,
             sinks: Arc::default(),
+            scaling: Scaling::of(&plan),
             chaos,
             specs,
         };
@@ -150,6 +151,7 @@ impl App {
         // Nobody else sets them.
         let _ = self.meters.set(running.meters().to_vec());
         actix::spawn(serve::balance::watch(self.served.clone()));
+        actix::spawn(scaling::drive(self.context.clone(), running.meters().to_vec(), running.stopping().clone()));
         actix::spawn(push::run(self.observed.clone(), running.stopping().clone()));
         Launched { plan: self.plan, context: self.context, served: self.served, observed: self.observed, running }
     }

@@ -80,6 +80,8 @@ pub enum Command {
     Replay(operate::ReplayArgs),
     /// Check, repair and measure what is stored.
     Store(operate::StoreArgs),
+    /// Change how many instances of a stage are active, while barline runs.
+    Scale(operate::ScaleArgs),
     /// Take a consistent copy of everything, also while barline runs.
     Backup(operate::BackupArgs),
     /// Check a backup and make a data directory of it.
@@ -145,6 +147,7 @@ pub fn main() -> ExitCode {
             operate::StoreCommand::Verify(args) => operate::verify(&args),
             operate::StoreCommand::Stat(args) => operate::stat(&args),
         },
+        Command::Scale(args) => operate::scale(&args),
         Command::Backup(args) => operate::backup(&args),
         Command::Restore(args) => operate::restore(&args),
         Command::Version => say(concat!("barline ", env!("CARGO_PKG_VERSION"), "\n")),

@@ -15,6 +15,7 @@ mod naive;
 mod operate;
 mod power;
 mod replay;
+mod scaling;
 mod scripted;
 mod serve;
 mod sim;

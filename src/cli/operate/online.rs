@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use barline_proto::barline::admin_client::AdminClient;
 use barline_proto::barline::job_event::Event;
-use barline_proto::barline::{BackupRequest, JobEvent, ReplayRequest, StatRequest, VerifyRequest};
+use barline_proto::barline::{
+    BackupRequest, JobEvent, ReplayRequest, ScaleReply, ScaleRequest, StatRequest, VerifyRequest,
+};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
@@ -59,12 +61,24 @@ impl Running {
         })
     }
 
-    async fn send(&self, asked: &Asked) -> Result<Streaming<JobEvent>, Failure> {
+    /// Changes how many instances of a stage are active, and waits until that is done.
+    pub fn scale(&self, request: ScaleRequest) -> Result<ScaleReply, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::start)?;
+        runtime.block_on(async {
+            let reply = self.client().await?.scale(request).await;
+            reply.map(tonic::Response::into_inner).map_err(|status| failure(&status))
+        })
+    }
+
+    async fn client(&self) -> Result<AdminClient<Channel>, Failure> {
         let path = &self.0;
         let nobody = |error: tonic::transport::Error| Failure::start(format!("{}: {error}", path.display()));
         let endpoint = Endpoint::from_shared(format!("unix:{}", path.display())).map_err(nobody)?;
-        let channel: Channel = endpoint.connect().await.map_err(nobody)?;
-        let mut client = AdminClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        Ok(AdminClient::new(endpoint.connect().await.map_err(nobody)?).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    async fn send(&self, asked: &Asked) -> Result<Streaming<JobEvent>, Failure> {
+        let mut client = self.client().await?;
         let events = match &asked.job {
             Job::Replay(job) => {
                 let (file, text) = asked.spec.clone().unwrap_or_default();

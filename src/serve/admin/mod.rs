@@ -5,13 +5,16 @@
 //! away or the topology stops: every tool stops at the next step, and what it has written until then is whole.
 
 mod job;
+mod scale;
 pub mod socket;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use barline_proto::barline::admin_server::{Admin, AdminServer};
-use barline_proto::barline::{BackupRequest, JobEvent, ReplayRequest, StatRequest, VerifyRequest};
+use barline_proto::barline::{
+    BackupRequest, JobEvent, ReplayRequest, ScaleReply, ScaleRequest, StatRequest, VerifyRequest,
+};
 use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
@@ -67,6 +70,10 @@ impl Admin for AdminService {
 
     async fn backup(&self, request: Request<BackupRequest>) -> Reply {
         self.start(Job::Backup { directory: request.into_inner().directory.into() })
+    }
+
+    async fn scale(&self, request: Request<ScaleRequest>) -> Result<Response<ScaleReply>, Status> {
+        scale::scale(&self.served, request.into_inner()).await.map(Response::new)
     }
 
     async fn stat(&self, _: Request<StatRequest>) -> Reply {
