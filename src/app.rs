@@ -17,8 +17,8 @@ pub use opened::Opened;
 use crate::broker::{Brokers, Kafka};
 use crate::model::TimeNs;
 use crate::runtime::{
-    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Measures, Meter, Placement, Running, StageError, Steady,
-    SystemClock, Tracer, launch,
+    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Measures, Meter, Placement, Running, Scaling, StageError,
+    Steady, SystemClock, Tracer, launch, scaling,
 };
 use crate::serve::{self, Served};
 use crate::spec::Specs;
@@ -136,6 +136,7 @@ impl App {
             tracer: plan.telemetry.endpoint.as_ref().map(|_| Arc::new(Tracer::new(plan.telemetry.sample))),
             brokers,
             sinks: Arc::default(),
+            scaling: Scaling::of(&plan),
             chaos,
             specs,
             listeners: legacy.listeners,
@@ -174,6 +175,7 @@ impl App {
         // Nobody else sets them.
         let _ = self.meters.set(running.meters().to_vec());
         actix::spawn(serve::balance::watch(self.served.clone()));
+        actix::spawn(scaling::drive(self.context.clone(), running.meters().to_vec(), running.stopping().clone()));
         actix::spawn(push::run(self.observed.clone(), running.stopping().clone()));
         Launched {
             plan: self.plan,

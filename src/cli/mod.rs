@@ -83,6 +83,8 @@ pub enum Command {
     Store(operate::StoreArgs),
     /// Have a running barline read its topology and specs again, without a restart.
     Reload(operate::ReloadArgs),
+    /// Change how many instances of a stage are active, while barline runs.
+    Scale(operate::ScaleArgs),
     /// Take a consistent copy of everything, also while barline runs.
     Backup(operate::BackupArgs),
     /// Check a backup and make a data directory of it.
@@ -149,6 +151,7 @@ pub fn main() -> ExitCode {
             operate::StoreCommand::Stat(args) => operate::stat(&args),
         },
         Command::Reload(args) => operate::reload(&args),
+        Command::Scale(args) => operate::scale(&args),
         Command::Backup(args) => operate::backup(&args),
         Command::Restore(args) => operate::restore(&args),
         Command::Version => say(concat!("barline ", env!("CARGO_PKG_VERSION"), "\n")),

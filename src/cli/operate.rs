@@ -9,6 +9,7 @@ mod bar;
 mod offline;
 mod online;
 mod reload;
+mod scale;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub use args::{
 };
 use bar::Bar;
 pub use reload::reload;
+pub use scale::{ScaleArgs, scale};
 
 use super::{Exit, Failure, say};
 use crate::spec::problem;
@@ -101,12 +103,7 @@ impl Asked {
     /// Has the job done by the process that has the data directory, or does it itself.
     fn run(self, place: &WhereArgs) -> Result<Report, Failure> {
         let plan = place.plan()?;
-        let Some(data_dir) = plan.data_dir.clone() else {
-            return Err(Failure::input(format!(
-                "topology {} keeps its data in memory, where no command reaches it; name one with a data_dir, or --data-dir",
-                plan.name
-            )));
-        };
+        let data_dir = data_dir_of(&plan)?;
         let mut bar = Bar::new();
         let report = match online::connect(&data_dir)? {
             Some(running) => running.run(&self, &mut bar),
@@ -124,6 +121,16 @@ impl WhereArgs {
         overrides.extend(self.data_dir.iter().map(|path| format!("data_dir={}", path.display())));
         super::run::compile_file(&self.topology, &overrides).map_err(Failure::input)
     }
+}
+
+/// Where the data of a topology is, and the socket of the process that has it.
+fn data_dir_of(plan: &Plan) -> Result<PathBuf, Failure> {
+    plan.data_dir.clone().ok_or_else(|| {
+        Failure::input(format!(
+            "topology {} keeps its data in memory, where no command reaches it; name one with a data_dir, or --data-dir",
+            plan.name
+        ))
+    })
 }
 
 fn failure(error: ToolError) -> Failure {

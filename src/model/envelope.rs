@@ -20,8 +20,21 @@ pub enum Envelope {
 pub enum Signal {
     /// The bars before this one cover the journal up to here.
     Checkpoint(Checkpoint),
+    /// What comes after this is shared out among another number of instances.
+    Scale(Scale),
     /// Nothing follows: the sender has ended in order.
     End,
+}
+
+/// A change of the number of instances of a stage that are active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scale {
+    /// Counts the changes, from 1.
+    pub number: u64,
+    /// How many are active from here on: the first so many.
+    pub instances: u16,
+    /// Ticks that arrived before this were shared out before it, the others will be after it.
+    pub position: u64,
 }
 
 /// From where one aggregator instance can rebuild its open windows. What it says of its series stays true for ever,

@@ -15,7 +15,7 @@ pub mod time;
 pub mod value;
 
 pub use bar::{BarBatch, BarFlags, BarHead};
-pub use envelope::{Checkpoint, Envelope, Signal};
+pub use envelope::{Checkpoint, Envelope, Scale, Signal};
 pub use ledger::{Ledger, LedgerSnapshot, Reason, SpecLedger};
 pub use origin::{Known, Origin, Taken};
 pub use record::Record;

@@ -11,6 +11,7 @@ use super::listeners::Listeners;
 use super::measures::Measures;
 use super::producers::Producers;
 use super::recovery::Recovery;
+use super::scaling::Scaling;
 use super::sinks::Sinks;
 use super::trace::{Tracer, Tracing};
 use crate::broker::Brokers;
@@ -67,6 +68,8 @@ pub struct Context {
     pub brokers: Arc<dyn Brokers>,
     /// What can be seen of the sinks.
     pub sinks: Arc<Sinks>,
+    /// The stage whose number of active instances changes, if one does.
+    pub scaling: Option<Arc<Scaling>>,
     /// Who breaks things, in simulations.
     pub chaos: Option<Arc<dyn Chaos>>,
     /// Where the process listens.
@@ -87,8 +90,7 @@ pub fn load_catalog(store: &Store, specs: &Specs) -> Result<Catalog, StoreError>
     Ok(catalog)
 }
 
-/// The kind of the stage that makes ticks durable.
-pub const JOURNAL: &str = "journal";
+pub use crate::topology::kind::JOURNAL;
 
 /// Series that a commit makes durable: per spec, all numbers below this.
 pub type NewSeries = Vec<(SpecId, u32)>;
@@ -123,6 +125,11 @@ impl Context {
     pub fn announce(&self, bars: &Arc<BarBatch>) {
         self.measures.stored(self.specs.get(bars.spec), bars, self.clock.now());
         self.feed.publish(bars);
+    }
+
+    /// What changes the number of active instances of the stage at this place of the plan, if anything does.
+    pub fn scaling_of(&self, stage: usize) -> Option<Arc<Scaling>> {
+        self.scaling.clone().filter(|scaling| scaling.index == stage)
     }
 
     /// The tracing of one instance, where batches are traced.

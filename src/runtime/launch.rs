@@ -16,6 +16,7 @@ use super::lane::{LaneReceiver, LaneSender, lane};
 use super::mailbox::Mailbox;
 use super::meter::{InstanceState, Meter};
 use super::outlet::{Outlet, SourceOutlet};
+use super::rescale::Share;
 use super::source::{SourceContext, SourceFactory};
 use super::stage::StageFactory;
 use super::worker::Worker;
@@ -93,7 +94,8 @@ pub fn launch(plan: &Plan, built: Vec<Built>, context: &Context, placement: Plac
                         outlet,
                         meter,
                         clock: context.clock.clone(),
-                        instances: stage.instances,
+                        share: Share::new(stage.instances, context.scaling_of(index)),
+                        router_of: stage.to.iter().find_map(|to| context.scaling_of(*to)),
                         ledger: context.ledger.clone(),
                         journal: context.store_behind_journal(stage),
                         chaos: context.chaos.clone(),

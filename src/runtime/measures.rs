@@ -56,6 +56,12 @@ impl WindowMeasures {
         self.series.store(series as u64, Relaxed);
     }
 
+    /// Notes that the instance has no share of the series for now.
+    pub fn rest(&self) {
+        self.note(0, 0);
+        self.newest.store(0, Relaxed);
+    }
+
     /// Notes that ticks as young as `time` were seen.
     pub fn see(&self, time: TimeNs) {
         self.newest.fetch_max(time, Relaxed);

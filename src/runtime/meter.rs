@@ -66,6 +66,10 @@ pub enum InstanceState {
     Retrying = 5,
     /// Its input has ended; giving away what is left.
     Draining = 2,
+    /// Giving up its share of the work for another.
+    Scaling = 6,
+    /// Ready, with no share of the work.
+    Standby = 7,
     /// Ended in order.
     Completed = 3,
     /// Ended by a failure.
@@ -159,6 +163,8 @@ impl Meter {
             2 => InstanceState::Draining,
             3 => InstanceState::Completed,
             5 => InstanceState::Retrying,
+            6 => InstanceState::Scaling,
+            7 => InstanceState::Standby,
             _ => InstanceState::Failed,
         }
     }
@@ -180,6 +186,11 @@ impl Meter {
 }
 
 impl InstanceState {
+    /// Whether nothing is wrong with an instance of a topology that runs.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Running | Self::Scaling | Self::Standby)
+    }
+
     /// The state's name in queries.
     pub fn name(self) -> &'static str {
         match self {
@@ -187,6 +198,8 @@ impl InstanceState {
             Self::Running => "running",
             Self::Retrying => "retrying",
             Self::Draining => "draining",
+            Self::Scaling => "scaling",
+            Self::Standby => "standby",
             Self::Completed => "completed",
             Self::Failed => "failed",
         }

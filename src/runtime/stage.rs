@@ -46,11 +46,20 @@ pub type StageFactory = Box<dyn Fn(Start) -> Result<Box<dyn Stage>, StageError> 
 pub struct Start {
     /// Which instance of its stage it is, from 0.
     pub instance: u16,
+    /// How many instances of its stage are active: the first so many.
+    pub instances: u16,
     /// The wall clock's time.
     pub now: TimeNs,
     /// The arrival number up to which a failed predecessor had handled what it was sent, 0 where there was none: what is
     /// below must be restored, what is above will be sent.
     pub handled: u64,
+}
+
+impl Start {
+    /// Whether the instance is one of those that work.
+    pub fn is_active(&self) -> bool {
+        self.instance < self.instances
+    }
 }
 
 /// What a stage gives away during one call, in order.

@@ -15,9 +15,11 @@ use super::mailbox::{Mailbox, Received};
 use super::meter::{InstanceState, Meter};
 use super::outlet::Outlet;
 use super::phases::Phase;
+use super::rescale::Share;
+use super::scaling::Scaling;
 use super::stage::{Output, Severity, Stage, StageError, StageFactory, Start};
 use super::trace::{Started, Trace, Tracing};
-use crate::model::{Envelope, Ledger, Reason, Rows, TickSlice};
+use crate::model::{Envelope, Ledger, Reason, Rows, Signal, TickSlice};
 use crate::store::{Poisoned, Store};
 
 /// A call that panics this often on the same input is poisoned by it.
@@ -38,8 +40,10 @@ pub struct Worker {
     pub meter: Arc<Meter>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// How many instances its stage has.
-    pub instances: u16,
+    /// Its share in the work of its stage.
+    pub share: Share,
+    /// What it passes changes of on to the instances behind it, if it is a router before a stage that changes.
+    pub router_of: Option<Arc<Scaling>>,
     /// Where ticks given up are counted.
     pub ledger: Arc<Ledger>,
     /// Where ticks of the journal that were given up are remembered; absent where they are in no journal.
@@ -93,6 +97,7 @@ impl Worker {
             }
             Err(exit) => exit,
         };
+        self.share.end();
         self.meter.phases.enter(Phase::Idle);
         let state = if exit == Exit::Completed { InstanceState::Completed } else { InstanceState::Failed };
         self.meter.set_state(state);
@@ -109,6 +114,12 @@ impl Worker {
                 Some(pending) => Call::Handle(pending.envelope.clone()),
                 None => self.receive(stage.as_ref()).await?,
             };
+            if let Call::Handle(Envelope::Signal(Signal::Scale(change))) = call {
+                // A stage that scales holds nothing back.
+                stage = self.rescale(stage, change).await?;
+                self.settle(1);
+                continue;
+            }
             match self.perform(stage.as_mut(), &call, given).await? {
                 Outcome::Done => {
                     if matches!(call, Call::Finish) {
@@ -147,18 +158,20 @@ impl Worker {
 
     /// Makes the stage, retrying what may work later. After a failure it first waits until everything sent has been
     /// settled downstream, so that what is stored is all there is to know.
-    async fn make(&mut self) -> Result<Box<dyn Stage>, Exit> {
-        self.meter.set_state(InstanceState::Starting);
+    pub(super) async fn make(&mut self) -> Result<Box<dyn Stage>, Exit> {
+        if self.meter.state() != InstanceState::Scaling {
+            self.meter.set_state(InstanceState::Starting);
+        }
         let mut pause = FIRST_PAUSE;
         let mut panics = 0;
-        while !self.outlet.meters().all(|lane| lane.is_settled()) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        self.settled().await;
         loop {
-            let start = Start { instance: self.meter.instance, now: self.clock.now(), handled: self.handled };
+            let (instance, instances) = (self.meter.instance, self.share.instances);
+            let start = Start { instance, instances, now: self.clock.now(), handled: self.handled };
+            let active = start.is_active();
             let error = match catch_unwind(AssertUnwindSafe(|| (self.factory)(start))) {
                 Ok(Ok(stage)) => {
-                    self.meter.set_state(InstanceState::Running);
+                    self.meter.set_state(if active { InstanceState::Running } else { InstanceState::Standby });
                     return Ok(stage);
                 }
                 Ok(Err(error)) => error,
@@ -170,6 +183,13 @@ impl Worker {
                 }
             };
             self.retry_later(&error, &mut pause).await?;
+        }
+    }
+
+    /// Waits until everything sent has been settled downstream.
+    pub(super) async fn settled(&self) {
+        while !self.outlet.meters().all(|lane| lane.is_settled()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -199,16 +219,26 @@ impl Worker {
         }
     }
 
-    /// Waits for input, at most so long.
+    /// Waits for input, at most so long, or until a router is told of a change.
     async fn wait(&mut self, pause: Option<Duration>) -> Option<Received> {
         self.meter.phases.enter(Phase::Idle);
-        let received = match pause {
-            None => Some(self.mailbox.next().await),
-            Some(pause) => tokio::select! {
-                biased;
-                received = self.mailbox.next() => Some(received),
-                () = tokio::time::sleep(pause) => None,
-            },
+        let knocked = async {
+            match &self.router_of {
+                Some(scaling) => scaling.knocked().await,
+                None => std::future::pending().await,
+            }
+        };
+        let passed = async {
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        let received = tokio::select! {
+            biased;
+            received = self.mailbox.next() => Some(received),
+            () = knocked => None,
+            () = passed => None,
         };
         self.meter.phases.enter(Phase::Busy);
         received
@@ -348,7 +378,7 @@ impl Worker {
     fn remember(&self, slice: &TickSlice) {
         let Some(store) = &self.journal else { return };
         let (instances, instance) =
-            if slice.rows == Rows::All { (1, 0) } else { (self.instances, self.meter.instance) };
+            if slice.rows == Rows::All { (1, 0) } else { (self.share.instances, self.meter.instance) };
         let rows = slice.batch.len() as u64;
         let poisoned = Poisoned { offset: slice.offset, rows, instances, instance, ticks: slice.len() as u64 };
         if let Err(error) = store.poison(slice.batch.spec, poisoned) {

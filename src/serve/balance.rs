@@ -30,7 +30,8 @@ pub async fn watch(served: Arc<Served>) {
 /// The counts of every spec; `None` while anything is on its way.
 fn at_rest(served: &Served) -> Option<Vec<(String, LedgerSnapshot)>> {
     let settled = |meter: &crate::runtime::Meter| {
-        meter.state() == InstanceState::Running && meter.lanes().iter().all(|lane| lane.is_settled())
+        matches!(meter.state(), InstanceState::Running | InstanceState::Standby)
+            && meter.lanes().iter().all(|lane| lane.is_settled())
     };
     let context = &served.context;
     let counts = |spec: &Arc<crate::spec::Spec>| (spec.name.clone(), context.ledger.spec(spec.id).snapshot());

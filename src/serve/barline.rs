@@ -189,7 +189,7 @@ fn cut(mut values: Vec<String>, limit: usize) -> DimensionValues {
 impl From<StageRow> for StageStatus {
     fn from(row: StageRow) -> Self {
         let instances = row.instances.into_iter().map(InstanceStatus::from).collect();
-        Self { name: row.name, kind: row.kind, from: row.from, instances }
+        Self { name: row.name, kind: row.kind, from: row.from, instances, active: row.active }
     }
 }
 

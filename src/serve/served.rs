@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::TimeNs;
 use crate::model::time::SECOND;
-use crate::runtime::{Context, InstanceState, Meter};
+use crate::runtime::{Context, Meter};
 use crate::telemetry::Observed;
 use crate::topology::{Plan, plan};
 
@@ -95,7 +95,7 @@ impl Served {
         }
     }
 
-    /// Why the topology is not at work, one line each; empty when every instance is running and the ledger balances.
+    /// Why the topology is not at work, one line each; empty when every instance is running or on standby and the ledger balances.
     pub fn unready(&self) -> Vec<String> {
         if self.stop.is_cancelled() {
             let what = if self.is_reloading() { "being reloaded" } else { "stopping" };
@@ -104,7 +104,7 @@ impl Served {
         if self.meters.get().is_none() {
             return vec!["the topology is not launched yet".to_owned()];
         }
-        let idle = self.meters().iter().filter(|meter| meter.state() != InstanceState::Running);
+        let idle = self.meters().iter().filter(|meter| !meter.state().is_up());
         let imbalance = self.imbalance.lock().unwrap_or_else(PoisonError::into_inner).clone();
         idle.map(|meter| reason(meter)).chain(imbalance).collect()
     }

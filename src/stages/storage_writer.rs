@@ -5,7 +5,7 @@
 //! above that is written without looking.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
@@ -82,7 +82,7 @@ fn factory(context: Context, keep: Keep) -> StageFactory {
             keep,
             frontiers,
             side_marks: HashMap::new(),
-            reported: BTreeSet::new(),
+            reported: (0, BTreeSet::new()),
             last: last.clone(),
         }))
     })
@@ -95,8 +95,8 @@ struct StorageWriter {
     frontiers: Vec<Frontier>,
     /// By spec, once it has kept any aside: up to where late ticks are, by shard.
     side_marks: HashMap<SpecId, Vec<u64>>,
-    /// Aggregator instances that have given a checkpoint.
-    reported: BTreeSet<u16>,
+    /// How many aggregator instances the last checkpoint was of, and those of them that have given one since.
+    reported: (u16, BTreeSet<u16>),
     /// The last batch committed and what came of it. It outlives the stage: a batch that comes again after a failure
     /// between commit and sending is recognised by it and not merged twice.
     last: Arc<Mutex<Option<Stored>>>,
@@ -137,7 +137,7 @@ impl Stage for StorageWriter {
             }
             Envelope::Ticks(late) => self.keep_aside(&late, now),
             Envelope::Signal(Signal::Checkpoint(checkpoint)) => self.checkpoint(checkpoint),
-            Envelope::Signal(Signal::End) => Ok(()),
+            Envelope::Signal(Signal::Scale(_) | Signal::End) => Ok(()),
         }
     }
 }
@@ -246,21 +246,36 @@ impl StorageWriter {
         Ok(())
     }
 
-    /// Keeps a checkpoint. Once every instance of this run has given one, those of instances that are no more say nothing
-    /// any longer.
+    /// Keeps a checkpoint. Once every instance of the present number has given one and they lead no further back than
+    /// those of another number, the latter say nothing any longer.
     fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), StageError> {
         let mut batch = self.context.store.batch();
         let instances = checkpoint.instances;
-        self.reported.insert(checkpoint.instance);
-        batch.put_checkpoint(checkpoint);
-        if self.reported.len() == usize::from(instances) {
-            let stored = self.context.store.checkpoints();
-            let mut gone: Vec<_> = stored.iter().map(|stored| stored.instances).collect();
-            gone.dedup();
-            gone.into_iter().filter(|gone| *gone != instances).for_each(|gone| batch.forget_checkpoints(gone));
+        if self.reported.0 != instances {
+            self.reported = (instances, BTreeSet::new());
         }
+        self.reported.1.insert(checkpoint.instance);
+        if self.reported.1.len() == usize::from(instances) {
+            let stored = self.context.store.checkpoints();
+            batch.forget_checkpoints(&outdated(&stored, &checkpoint));
+        }
+        batch.put_checkpoint(checkpoint);
         commit(batch)
     }
+}
+
+/// The numbers of instances whose checkpoints lead nowhere that those of the number of `last` do not: below what they say
+/// ticks are accounted for, and none of these would be looked at again without them.
+fn outdated(stored: &[Checkpoint], last: &Checkpoint) -> Vec<u16> {
+    let present = stored.iter().filter(|told| told.instances == last.instances && told.instance != last.instance);
+    let lowest = present.map(|told| told.replay_from).fold(last.replay_from, u64::min);
+    let others = stored.iter().filter(|told| told.instances != last.instances);
+    let mut further: BTreeMap<u16, u64> = BTreeMap::new();
+    for told in others {
+        let highest = further.entry(told.instances).or_default();
+        *highest = told.replay_from.max(*highest);
+    }
+    further.into_iter().filter(|(_, highest)| *highest <= lowest).map(|(number, _)| number).collect()
 }
 
 /// Adds what was gathered to a bar, or puts a whole bar in its place.

@@ -118,12 +118,16 @@ impl StoreBatch {
         self.checkpoints.push(checkpoint);
     }
 
-    /// Forgets the checkpoints of `instances` aggregator instances: others have told of all their series.
-    pub fn forget_checkpoints(&mut self, instances: u16) {
-        for instance in 0..instances {
+    /// Forgets the checkpoints of these numbers of aggregator instances: others have told of all their series. Once in
+    /// a batch.
+    pub fn forget_checkpoints(&mut self, numbers: &[u16]) {
+        for (instances, instance) in numbers.iter().flat_map(|number| (0..*number).map(move |i| (*number, i))) {
             self.put_record(meta::remove(&meta::checkpoint_record(instances, instance)));
         }
-        self.forgotten.push(instances);
+        if let Err(error) = self.settle_late(numbers) {
+            self.error = Some(error);
+        }
+        self.forgotten.extend(numbers);
     }
 
     pub(super) fn store(&self) -> &Store {

@@ -5,6 +5,7 @@
 //! ledger/<spec>/bars                                  u64: ticks in stored bars of the finest granularity
 //! ledger/<spec>/gap                                   u64: ticks the journal lost before they were in bars
 //! ledger/<spec>/late/<reason>/<instances>/<instance>  u64: late ticks, with that instance's checkpoint
+//! ledger/<spec>/late/<reason>/0/0                     u64: late ticks of numbers of instances that are no more
 //! ledger/<spec>/poison/<offset>/<instances>/<instance> JSON: a batch given up
 //! ```
 //! `<spec>` is empty for ticks that named none of this server's.
@@ -115,9 +116,34 @@ impl StoreBatch {
     pub(super) fn put_late(&mut self, checkpoint: &Checkpoint) {
         let store = self.store().clone();
         for (spec, ticks) in store.inner.specs.iter().zip(&checkpoint.late).filter(|(_, ticks)| **ticks > 0) {
-            let record = late_record(&spec.spec, checkpoint);
+            let record = late_record(&spec.spec, checkpoint.instances, checkpoint.instance);
             self.put_record(put(&record, &ticks.to_be_bytes()));
         }
+    }
+
+    /// Adds what the checkpoints of these numbers of instances told of late ticks to that of earlier ones: should there
+    /// be as many instances again, they begin at none.
+    pub(super) fn settle_late(&mut self, numbers: &[u16]) -> Result<(), StoreError> {
+        let store = self.store().clone();
+        let of_numbers = |told: &Checkpoint| numbers.contains(&told.instances);
+        let gone: Vec<_> = store.checkpoints().into_iter().filter(of_numbers).collect();
+        for (index, spec) in store.inner.specs.iter().enumerate() {
+            let late: u64 = gone.iter().filter_map(|told| told.late.get(index)).sum();
+            if late == 0 {
+                continue;
+            }
+            let settled = late_record(&spec.spec, 0, 0);
+            let before = match meta::get_u64(&*store.inner.kv, &settled) {
+                // It is put aside where the counts are read.
+                Err(StoreError::Damaged { .. }) => 0,
+                read => read?.unwrap_or(0),
+            };
+            self.put_record(put(&settled, &(before + late).to_be_bytes()));
+            gone.iter().for_each(|told| {
+                self.put_record(meta::remove(&late_record(&spec.spec, told.instances, told.instance)));
+            });
+        }
+        Ok(())
     }
 }
 
@@ -192,7 +218,10 @@ impl Store {
 
     /// Per spec, the late ticks stored with the checkpoints of an instance of so many.
     pub(super) fn load_late(&self, checkpoint: &Checkpoint) -> Result<Vec<u64>, StoreError> {
-        let late = |spec: &Spec| match meta::get_u64(&*self.inner.kv, &late_record(spec, checkpoint)) {
+        let late = |spec: &Spec| match meta::get_u64(
+            &*self.inner.kv,
+            &late_record(spec, checkpoint.instances, checkpoint.instance),
+        ) {
             // It is put aside where the counts are read.
             Err(StoreError::Damaged { .. }) => Ok(0),
             read => read.map(Option::unwrap_or_default),
@@ -205,8 +234,7 @@ impl Store {
     }
 }
 
-fn late_record(spec: &Spec, checkpoint: &Checkpoint) -> String {
-    let Checkpoint { instances, instance, .. } = checkpoint;
+fn late_record(spec: &Spec, instances: u16, instance: u16) -> String {
     format!("ledger/{}/late/{}/{instances}/{instance}", spec.name, late_reason(spec).name())
 }
 

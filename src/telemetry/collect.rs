@@ -119,8 +119,10 @@ impl Observed {
 fn instance(into: &mut Snapshot, meter: &Meter, kind: &str) {
     let number = meter.instance.to_string();
     let about = [meter.stage.as_str(), &number];
-    let at_work = meter.state() == InstanceState::Running;
+    let at_work = meter.state().is_up();
     into.number(&table::UP, &[about[0], about[1], kind], f64::from(u8::from(at_work)));
+    let is_active = meter.state() != InstanceState::Standby;
+    into.number(&table::ACTIVE, &about, f64::from(u8::from(is_active)));
     into.number(&table::LAG, &about, seconds(meter.lag()));
     let spent = meter.spent();
     for (phase, time) in [("busy", spent.busy), ("idle", spent.idle), ("backpressured", spent.backpressured)] {

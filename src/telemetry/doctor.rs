@@ -109,7 +109,9 @@ fn limiting(limit: &Instance<'_>, all: &[Instance<'_>]) -> Finding {
 fn knob(limit: &Instance<'_>) -> String {
     let stage = limit.stage;
     match limit.kind {
-        "aggregator" => format!("raise {stage}.instances behind a shard_router, at most one per core that is free"),
+        "aggregator" => {
+            format!("raise {stage}.instances (or its max) behind a shard_router, at most one per core that is free")
+        }
         "journal" => format!(
             "raise {stage}.commit.every or {stage}.commit.bytes so that fewer commits wait for the device, or put data_dir on a faster one"
         ),

@@ -39,6 +39,7 @@ pub struct StageLoad {
 pub struct InstanceLoad {
     pub instance: String,
     pub up: bool,
+    pub active: bool,
     pub items_in: f64,
     pub items_out: f64,
     pub lag: f64,
@@ -136,6 +137,7 @@ impl InstanceLoad {
         Self {
             instance: instance.to_owned(),
             up: false,
+            active: now(&table::ACTIVE) != Some(0.0),
             items_in: rate(&table::ITEMS, "direction", "in"),
             items_out: rate(&table::ITEMS, "direction", "out"),
             lag: now(&table::LAG).unwrap_or(0.0),
@@ -174,12 +176,18 @@ impl InstanceLoad {
 }
 
 impl StageLoad {
-    /// All instances as one: sums of rates and depths, the worst lag, mean shares.
+    /// How many instances have a share of the work.
+    pub fn active(&self) -> usize {
+        self.instances.iter().filter(|instance| instance.active).count()
+    }
+
+    /// All active instances as one: sums of rates and depths, the worst lag, mean shares.
     pub fn total(&self) -> InstanceLoad {
-        let count = self.instances.len().max(1) as f64;
-        let sum = |of: fn(&InstanceLoad) -> f64| self.instances.iter().map(of).sum::<f64>();
+        let count = self.active().max(1) as f64;
+        let sum = |of: fn(&InstanceLoad) -> f64| self.instances.iter().filter(|i| i.active).map(of).sum::<f64>();
         InstanceLoad {
             up: self.instances.iter().all(|instance| instance.up),
+            active: self.active() > 0,
             items_in: sum(|i| i.items_in),
             items_out: sum(|i| i.items_out),
             lag: self.instances.iter().map(|i| i.lag).fold(0.0, f64::max),
@@ -188,8 +196,8 @@ impl StageLoad {
             backpressured: sum(|i| i.backpressured) / count,
             depth: sum(|i| i.depth),
             capacity: sum(|i| i.capacity),
-            restarts: sum(|i| i.restarts),
-            poisoned: sum(|i| i.poisoned),
+            restarts: self.instances.iter().map(|i| i.restarts).sum(),
+            poisoned: self.instances.iter().map(|i| i.poisoned).sum(),
             ..InstanceLoad::default()
         }
     }

@@ -64,7 +64,8 @@ macro_rules! instruments {
 
 instruments! {
     UPTIME = Gauge "barline.process.uptime" "s" &[], "Time since the process started.";
-    UP = Gauge "barline.stage.up" "1" &["stage", "instance", "kind"], "1 while the instance is at work, 0 while it starts, retries, drains or has ended.";
+    UP = Gauge "barline.stage.up" "1" &["stage", "instance", "kind"], "1 while the instance is at work or on standby, 0 while it starts, retries, drains or has ended.";
+    ACTIVE = Gauge "barline.stage.active" "1" INSTANCE, "1 while the instance has a share of its stage's work, 0 while it is on standby; their sum is the number of active instances.";
     LAG = Gauge "barline.stage.lag" "s" INSTANCE, "Age of the oldest envelope that waits for the instance or is being worked on.";
     TIME = Counter "barline.stage.time" "s" &["stage", "instance", "phase"], "Time by what the instance did: busy, idle or backpressured; their rates add up to 1.";
     BATCHES = Counter "barline.stage.batches" "{batch}" DIRECTION, "Batches and signals taken in and sent on.";

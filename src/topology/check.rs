@@ -4,11 +4,12 @@
 use std::net::SocketAddr;
 
 use crate::spec::Problem;
+use crate::spec::decode::At;
 use crate::spec::units::format_bytes;
 use crate::spec::yaml::{Node, Place, Sources, Yaml};
 
 use super::draft::{Draft, MAX_STAGES};
-use super::kind::{Flow, Kind, Role};
+use super::kind::{Flow, JOURNAL, Kind, Role};
 use super::order::order;
 use super::plan::{Plan, WhenFull};
 use super::settings::Settings;
@@ -40,6 +41,7 @@ pub(super) fn graph(
         if let Some(kind) = &draft.kind {
             check.ends(index, draft, kind.value);
             check.inputs(draft, kind.value);
+            check.scale(draft, kind.value);
             check.uniqueness(index, draft, kind.value);
         }
     }
@@ -142,6 +144,41 @@ impl Check<'_> {
                 let problem = problem.allowed("drop_newest only behind a source");
                 self.report(draft.mailbox.place, problem.remedy("use `when_full: block`"));
             }
+        }
+    }
+
+    /// Where the number of instances changes, what they hold can be moved: it follows from the journal, and one router
+    /// says who has what.
+    fn scale(&mut self, draft: &Draft, kind: &Kind) {
+        let (Some(scale), false) = (&draft.scale, draft.dangling) else { return };
+        let (name, place) = (&draft.name.value, scale.place);
+        let remedy = "or write a number of instances";
+        if (kind.takes, kind.gives) != (Some(Flow::Ticks), Some(Flow::Bars)) {
+            let problem =
+                Problem::new(format!("the instances of `{name}` ({}) cannot change while it runs", kind.name));
+            return self
+                .report(place, problem.allowed("bounds for an aggregator").remedy("write a number of instances"));
+        }
+        let kind_of = |draft: &Draft| draft.kind.as_ref().map(|kind| kind.value);
+        let router = match &draft.from[..] {
+            [router] if kind_of(&self.drafts[router.value]).is_none_or(|kind| kind.role == Role::Router) => {
+                &self.drafts[router.value]
+            }
+            // That one of them cannot address instances is told where it is wrong.
+            [] | [_] => return,
+            _ => {
+                let problem = Problem::new(format!("the instances of `{name}` change behind more than one stage"));
+                let remedy = format!("let one shard_router be all it takes from, {remedy}");
+                return self.report(place, problem.remedy(remedy));
+            }
+        };
+        let behind_journal =
+            |from: &At<usize>| kind_of(&self.drafts[from.value]).is_none_or(|kind| kind.name == JOURNAL);
+        if !router.from.iter().all(behind_journal) {
+            let router = &router.name.value;
+            let problem =
+                Problem::new(format!("the instances of `{name}` change, and no journal keeps what they hold"));
+            self.report(place, problem.remedy(format!("put a journal before `{router}`, {remedy}")));
         }
     }
 

@@ -74,6 +74,7 @@ fn assemble(settings: &Settings, drafts: &[Draft], order: &[usize]) -> Plan {
             from,
             to,
             instances: draft.instances.value,
+            scale: draft.scale.as_ref().map(|scale| scale.value),
             mailbox: draft.mailbox.value,
             config: config.value,
             facts: config.facts,

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::spec::Problem;
-use crate::spec::decode::At;
-use crate::spec::yaml::{Node, Place, Sources};
+use crate::spec::decode::{At, decode};
+use crate::spec::yaml::{Node, Place, Sources, Yaml};
 
 use super::kind::{ConfigNode, Kind, ParsedConfig, Role};
-use super::plan::{MailboxPlan, WhenFull};
-use super::written::{SETTINGS, WrittenMailbox, WrittenStage, WrittenTopology};
+use super::plan::{MailboxPlan, ScalePlan, WhenFull};
+use super::written::{SETTINGS, WrittenMailbox, WrittenScale, WrittenStage, WrittenTopology};
 
 /// The most stages of a topology.
 pub(super) const MAX_STAGES: usize = 256;
@@ -29,8 +29,10 @@ pub(super) struct Draft {
     pub from_at: Option<Place>,
     /// Whether `from` names a stage that does not exist.
     pub dangling: bool,
-    /// How many there are.
+    /// How many there are, or the most.
     pub instances: At<u16>,
+    /// Between which bounds the number of active ones changes, if it does.
+    pub scale: Option<At<ScalePlan>>,
     /// Its mailbox.
     pub mailbox: At<MailboxPlan>,
     /// Whether a mailbox is written.
@@ -54,10 +56,7 @@ pub(super) fn stages(
     let blocks = root.get("stages");
     let written = blocks.map_or(&[][..], Node::entries).iter().filter_map(|stage| stage.key.text()).collect();
     let mut drafting = Drafting { kinds, sources, problems, names: &names, written };
-    let draft = |(name, At { value, .. }): (At<String>, At<WrittenStage>)| {
-        let config = blocks.and_then(|blocks| blocks.get(&name.value)).and_then(|stage| stage.get("config"));
-        drafting.stage(name, value, config)
-    };
+    let draft = |(name, At { value, .. }): (At<String>, At<WrittenStage>)| drafting.stage(name, value, blocks);
     // One too many is kept, so that the check can tell.
     stages.into_iter().take(MAX_STAGES + 1).map(draft).collect()
 }
@@ -77,7 +76,8 @@ impl Drafting<'_> {
         self.problems.push(self.sources.at(place, problem));
     }
 
-    fn stage(&mut self, name: At<String>, written: WrittenStage, config: Option<&Node>) -> Draft {
+    fn stage(&mut self, name: At<String>, written: WrittenStage, blocks: Option<&Node>) -> Draft {
+        let block = blocks.and_then(|blocks| blocks.get(&name.value));
         self.name(&name);
         let kind = self.kind(&name, written.kind);
         let max_instances = kind.as_ref().map_or(u16::MAX, |kind| kind.value.max_instances);
@@ -88,14 +88,16 @@ impl Drafting<'_> {
         // A longer list names some stage twice or one that does not exist, and so does its beginning.
         from.truncate(MAX_STAGES + 1);
         let upstream: Vec<At<usize>> = from.iter().filter_map(|from| self.upstream(from)).collect();
-        let (config, listens) = self.config(&name, kind.as_ref(), config);
+        let (config, listens) = self.config(&name, kind.as_ref(), block.and_then(|block| block.get("config")));
+        let (instances, scale) = self.instances(&name, block.and_then(|block| block.get("instances")), max_instances);
         let mailbox_at = written.mailbox.as_ref().map(|mailbox| mailbox.place);
         Draft {
             kind,
             dangling: upstream.len() < from.len(),
             from: upstream,
             from_at,
-            instances: self.instances(&name, written.instances, max_instances),
+            instances,
+            scale,
             mailbox: At {
                 value: self.mailbox(written.mailbox.map(|mailbox| mailbox.value).unwrap_or_default()),
                 place: mailbox_at.unwrap_or(name.place),
@@ -145,14 +147,42 @@ impl Drafting<'_> {
         index.map(|value| At { value, place: from.place })
     }
 
-    fn instances(&mut self, name: &At<String>, written: Option<At<i64>>, max: u16) -> At<u16> {
-        let Some(At { value, place }) = written else { return At { value: 1, place: name.place } };
-        let legal = u16::try_from(value).ok().filter(|value| (1..=max).contains(value));
-        if legal.is_none() {
-            let problem = Problem::new(format!("{value} instances of stage `{}`", name.value));
-            self.report(place, problem.allowed(if max == 1 { "1".into() } else { format!("1 to {max}") }));
+    /// The number of instances, or the most and the bounds between which it changes.
+    fn instances(&mut self, name: &At<String>, written: Option<&Node>, most: u16) -> (At<u16>, Option<At<ScalePlan>>) {
+        let Some(node) = written.filter(|node| node.value != Yaml::Null) else {
+            return (At { value: 1, place: name.place }, None);
+        };
+        let of = format!("instances of stage `{}`", name.value);
+        let place = node.place;
+        if !matches!(node.value, Yaml::Map(_)) {
+            let number =
+                decode(node, self.sources, self.problems).and_then(|number| self.count(number, &of, (1, most)));
+            return (At { value: number.unwrap_or(1), place }, None);
         }
-        At { value: legal.unwrap_or(1), place }
+        let WrittenScale { min, max, target_lag } = decode(node, self.sources, self.problems).unwrap_or_default();
+        if max.is_none() {
+            let problem = Problem::new(format!("the {of} have no `max`"));
+            self.report(place, problem.allowed(format!("1 to {most}")).remedy("add `max: …`"));
+        }
+        let max = max.and_then(|max| self.count(max, &of, (1, most)));
+        let min = min.and_then(|min| self.count(min, &of, (1, max.unwrap_or(most)))).unwrap_or(1);
+        if let Some(lag) = target_lag.as_ref().filter(|lag| lag.value.0 == 0) {
+            let problem = Problem::new("a target_lag of 0s, which no lag is below").allowed("longer than 0s");
+            self.report(lag.place, problem);
+        }
+        let max = max.unwrap_or(min);
+        let scale = ScalePlan { min, max, target_lag: target_lag.map(|lag| lag.value.0) };
+        (At { value: max, place }, Some(At { value: scale, place }))
+    }
+
+    fn count(&mut self, written: At<i64>, of: &str, (min, max): (u16, u16)) -> Option<u16> {
+        let At { value, place } = written;
+        let legal = u16::try_from(value).ok().filter(|value| (min..=max).contains(value));
+        if legal.is_none() {
+            let allowed = if min == max { min.to_string() } else { format!("{min} to {max}") };
+            self.report(place, Problem::new(format!("{value} {of}")).allowed(allowed));
+        }
+        legal
     }
 
     fn mailbox(&mut self, written: WrittenMailbox) -> MailboxPlan {

@@ -39,7 +39,7 @@ pub fn dot(plan: &Plan) -> String {
 }
 
 fn label(stage: &StagePlan, line_break: &str) -> String {
-    let times = if stage.instances > 1 { format!(" ×{}", stage.instances) } else { String::new() };
+    let times = if stage.instances > 1 { format!(" ×{}", stage.count()) } else { String::new() };
     format!("{}{times}{line_break}{}", stage.name, stage.kind.name)
 }
 

@@ -12,6 +12,9 @@ use crate::spec::Problem;
 use crate::spec::decode::decode;
 use crate::spec::yaml::{Node, Place, Sources};
 
+/// The kind of the stage that makes ticks durable.
+pub const JOURNAL: &str = "journal";
+
 /// What flows between stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {

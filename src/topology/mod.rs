@@ -22,7 +22,7 @@ pub mod written;
 pub use compile::{Machine, compile};
 pub use kind::{Complaint, ConfigNode, Facts, Flow, Kind, ParsedConfig, Role, StageConfig, parse_config};
 pub use overrides::Override;
-pub use plan::{Budget, MailboxPlan, Plan, StagePlan, WhenFull};
+pub use plan::{Budget, MailboxPlan, Plan, ScalePlan, StagePlan, WhenFull};
 pub use telemetry::{Protocol, TelemetryPlan};
 
 pub use crate::spec::problem::{self, Problem};

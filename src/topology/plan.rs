@@ -64,8 +64,10 @@ pub struct StagePlan {
     pub from: Vec<usize>,
     /// Indices of the stages that take from it, ascending.
     pub to: Vec<usize>,
-    /// How many there are, at least 1.
+    /// How many there are, at least 1; where their number changes, the most.
     pub instances: u16,
+    /// Where the number of those that are active changes: between which bounds.
+    pub scale: Option<ScalePlan>,
     /// The mailbox of each instance; without meaning for a source.
     pub mailbox: MailboxPlan,
     /// The kind's own config type.
@@ -74,6 +76,17 @@ pub struct StagePlan {
     pub facts: Facts,
     /// The largest envelope it sends, in bytes: its own claim, or else the largest it receives.
     pub batch_bytes: u64,
+}
+
+/// Between which bounds the number of a stage's active instances changes, and what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScalePlan {
+    /// The fewest, and as many as there are at the start; at least 1.
+    pub min: u16,
+    /// The most.
+    pub max: u16,
+    /// The lag above which there should be more; `None`: the number changes only when somebody asks for it.
+    pub target_lag: Option<DurationNs>,
 }
 
 /// The mailbox of one instance.
@@ -153,11 +166,30 @@ impl Plan {
             stage.name.clone(),
             stage.kind.name.to_owned(),
             or_dash(names.join(", ")),
-            stage.instances.to_string(),
+            stage.count(),
             or_dash(self.lanes(stage).to_string()),
             or_dash(format!("{} {}", stage.mailbox.capacity, stage.mailbox.when_full.name())),
             format_bytes(self.stage_memory(stage)),
         ]
+    }
+}
+
+impl StagePlan {
+    /// How many instances there are, or between which bounds: `4` or `1–8`.
+    pub fn count(&self) -> String {
+        self.scale.map_or_else(|| self.instances.to_string(), |ScalePlan { min, max, .. }| format!("{min}–{max}"))
+    }
+}
+
+/// How the number of active instances changes, in words.
+impl fmt::Display for ScalePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { min, max, target_lag } = self;
+        write!(f, "begins with {min} of {max} instances active; ")?;
+        match target_lag {
+            Some(lag) => write!(f, "more while its lag is above {}, fewer while they are idle", format_duration(*lag)),
+            None => f.write_str("their number changes by `barline scale`"),
+        }
     }
 }
 
@@ -196,6 +228,9 @@ impl fmt::Display for Plan {
         let rows: Vec<[String; 7]> = std::iter::once(header).chain(self.stages.iter().map(|s| self.row(s))).collect();
         write_table(f, &rows)?;
         writeln!(f)?;
+        for (stage, scale) in self.stages.iter().filter_map(|stage| Some((stage, stage.scale?))) {
+            writeln!(f, "{} {scale}", stage.name)?;
+        }
         let [cache, buffers, queries] = [self.cache_bytes, self.buffer_bytes(), QUERY_BYTES].map(format_bytes);
         let [memory, disk] = [self.memory_bound(), self.disk_bound()].map(format_bytes);
         let [memory_budget, disk_budget] = [self.budget.memory, self.budget.disk].map(format_bytes);

@@ -67,10 +67,22 @@ pub struct WrittenStage {
     pub from: Option<At<Vec<At<String>>>>,
     /// Its mailbox.
     pub mailbox: Option<At<WrittenMailbox>>,
-    /// How many there are.
-    pub instances: Option<At<i64>>,
+    /// How many there are: a number, or a mapping, which is read as [`WrittenScale`] by itself.
+    pub instances: Option<IgnoredAny>,
     /// Read by its kind.
     pub config: Option<IgnoredAny>,
+}
+
+/// The `instances` block.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenScale {
+    /// The fewest that are active.
+    pub min: Option<At<i64>>,
+    /// The most.
+    pub max: Option<At<i64>>,
+    /// The lag above which there should be more.
+    pub target_lag: Option<At<DurationText>>,
 }
 
 /// The `mailbox` block.

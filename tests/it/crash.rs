@@ -1,5 +1,5 @@
 //! The built binary is killed with SIGKILL at random instants, also while it recovers and twice in a row, now and then
-//! asked to stop, and started again on the same data with another number of aggregators. Meanwhile `loadgen` sends on both
+//! asked to stop, and started again on the same data with another number of aggregators, which in some lives changes all the time. Meanwhile `loadgen` sends on both
 //! wires and keeps the record of what was acknowledged, and a subscriber follows the live bars. Afterwards
 //!
 //! - every acknowledged tick can be queried, none that carries a producer's batch id twice, and no such batch in part;
@@ -11,6 +11,7 @@
 //! By hand, for longer: `BARLINE_KILLS=500 cargo test --release -p barline --test it sigkill -- --nocapture`.
 
 pub mod load;
+mod scale;
 mod sightings;
 mod subscriber;
 
@@ -38,6 +39,8 @@ struct Story {
     kills: u64,
     kills_left: u64,
     stops: u64,
+    /// Whether the present server's number of aggregators changes while it lives.
+    scales: bool,
     sightings: Arc<Sightings>,
     loads: Vec<Load>,
     since: Instant,
@@ -58,6 +61,7 @@ fn sigkill_at_any_instant_loses_nothing_that_was_acknowledged_and_shows_nothing_
         kills: 0,
         kills_left: kills,
         stops: 0,
+        scales: false,
         sightings: Arc::default(),
         loads: Vec::new(),
         since: Instant::now(),
@@ -103,7 +107,10 @@ impl Story {
     }
 
     fn spawn(&mut self) -> Server {
-        let instances = format!("aggregate.instances={}", self.random.u32(1..5));
+        let instances = self.random.u32(1..5);
+        self.scales = self.random.bool();
+        let count = if self.scales { format!("{{min: {instances}, max: 4}}") } else { instances.to_string() };
+        let instances = format!("aggregate.instances={count}");
         Server::spawn_at(self.grpc, "scaled.yaml", &self.data, &[&instances])
     }
 
@@ -129,6 +136,9 @@ impl Story {
 
     /// Lets the server live for a while, short or long enough for bars to close, and ends it.
     fn live(&mut self, mut server: Server) {
+        if self.scales {
+            self.runtime.spawn(scale::change(self.data.clone(), self.random.u64(..)));
+        }
         let most = if self.random.bool() { 500 } else { 2500 };
         std::thread::sleep(Duration::from_millis(self.random.u64(0..most)));
         if self.random.u8(0..6) > 0 {

@@ -1,10 +1,12 @@
 //! Several lives of the whole topology over one disk that forgets what was not synced: processes die at any instant, power
-//! fails, syncs and reads fail, the device fills up, clocks are set back, and every life has another number of aggregators.
+//! fails, syncs and reads fail, the device fills up, clocks are set back, and every life has another number of aggregators, which
+//! in every other one changes while it lasts.
 //! In the end every acknowledged tick is in the journal and every bar is what the journal adds up to.
 
 mod broken;
 mod check;
 mod run;
+mod scale;
 mod script;
 mod see;
 

@@ -17,6 +17,7 @@ mod operate;
 mod power;
 mod reload;
 mod replay;
+mod scaling;
 mod scripted;
 mod serve;
 mod sim;

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use barline::app::Launched;
 use barline::codec::Block;
 use barline::model::time::{MILLISECOND, SECOND};
 use barline::model::{LedgerSnapshot, Reason, TimeNs};
@@ -46,29 +47,42 @@ fn behind(random: &mut fastrand::Rng) -> TimeNs {
 
 /// What a simulated run leaves behind.
 #[derive(Debug)]
-struct Outcome {
-    ticks: u64,
+pub struct Outcome {
+    pub ticks: u64,
     /// By granularity.
-    expected: Vec<Bars>,
-    stored: Vec<Bars>,
-    ledger: LedgerSnapshot,
-    report: DrainReport,
+    pub expected: Vec<Bars>,
+    pub stored: Vec<Bars>,
+    pub ledger: LedgerSnapshot,
+    pub report: DrainReport,
 }
 
 fn run(seed: u64, file: &str, rates: Rates) -> Outcome {
+    // Only `scaled.yaml` has a router to address several.
+    let most = if file == "scaled.yaml" { 5 } else { 2 };
+    let instances = |random: &mut fastrand::Rng| random.u32(1..most).to_string();
+    run_beside(seed, file, rates, instances, |_| {})
+}
+
+/// As [`run`], with `aggregate.instances` as given, and what `beside` starts beside the topology.
+pub fn run_beside(
+    seed: u64,
+    file: &str,
+    rates: Rates,
+    instances: impl Fn(&mut fastrand::Rng) -> String,
+    beside: impl Fn(&Launched),
+) -> Outcome {
     let mut random = fastrand::Rng::with_seed(seed);
     let series = random.u32(1..12);
     let script = script(&mut random, series);
     let ticks: Vec<Tick> = script.iter().flat_map(|(_, ticks)| ticks.clone()).collect();
-    // Only `scaled.yaml` has a router to address several.
-    let most = if file == "scaled.yaml" { 5 } else { 2 };
-    let instances = format!("aggregate.instances={}", random.u32(1..most));
+    let instances = format!("aggregate.instances={}", instances(&mut random));
     simulate(START, async |clock| {
         let chaos: Arc<dyn Chaos> = Arc::new(SeededChaos::new(seed, rates));
         let seams = seams(Arc::new(Memory::new()), clock, Some(chaos));
         let app = assemble(seams, plan(file, &[&instances]), cascading_specs(), series, script);
         let context = app.context.clone();
         let launched = app.launch(Placement::SameThread);
+        beside(&launched);
         let report = launched.wait().await;
         Outcome {
             ticks: ticks.len() as u64,
@@ -80,10 +94,10 @@ fn run(seed: u64, file: &str, rates: Rates) -> Outcome {
     })
 }
 
-const CALM: Rates = Rates { stall: 0.05, longest: Duration::from_millis(50), panic: 0.0 };
-const ROUGH: Rates = Rates { stall: 0.15, longest: Duration::from_millis(400), panic: 0.03 };
+pub const CALM: Rates = Rates { stall: 0.05, longest: Duration::from_millis(50), panic: 0.0 };
+pub const ROUGH: Rates = Rates { stall: 0.15, longest: Duration::from_millis(400), panic: 0.03 };
 
-fn check(seed: u64, outcome: &Outcome) {
+pub fn check(seed: u64, outcome: &Outcome) {
     assert!(outcome.report.is_clean(), "seed {seed}: {:?}", outcome.report.exits);
     for (level, (stored, expected)) in outcome.stored.iter().zip(&outcome.expected).enumerate() {
         let wrong = |key: &&(u32, TimeNs)| stored.get(key) != expected.get(key);
@@ -111,6 +125,17 @@ fn without_failures_every_shipped_topology_leaves_exact_bars() {
 
 /// Runs a script under another policy for late ticks; gives the ledger, and the late ticks kept aside.
 fn run_late(seed: u64, policy: LatePolicy, rates: Rates) -> (u64, LedgerSnapshot, u64) {
+    run_late_beside(seed, policy, rates, &[], |_| {})
+}
+
+/// As [`run_late`], with changes to the topology and what `beside` starts beside it.
+pub fn run_late_beside(
+    seed: u64,
+    policy: LatePolicy,
+    rates: Rates,
+    overrides: &[&str],
+    beside: impl Fn(&Launched),
+) -> (u64, LedgerSnapshot, u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let script = script(&mut random, 4);
     let ticks = script.iter().map(|(_, ticks)| ticks.len() as u64).sum();
@@ -123,9 +148,11 @@ fn run_late(seed: u64, policy: LatePolicy, rates: Rates) -> (u64, LedgerSnapshot
     simulate(START, async |clock| {
         let chaos: Arc<dyn Chaos> = Arc::new(SeededChaos::new(seed, rates));
         let seams = seams(Arc::new(Memory::new()), clock, Some(chaos));
-        let app = assemble(seams, plan("scaled.yaml", &[]), specs, 4, script);
+        let app = assemble(seams, plan("scaled.yaml", overrides), specs, 4, script);
         let context = app.context.clone();
-        let report = app.launch(Placement::SameThread).wait().await;
+        let launched = app.launch(Placement::SameThread);
+        beside(&launched);
+        let report = launched.wait().await;
         assert!(report.is_clean(), "seed {seed}: {:?}", report.exits);
         let spec = naive::spec_id(&context.specs);
         let mut aside = 0;

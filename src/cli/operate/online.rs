@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use barline_proto::barline::admin_client::AdminClient;
 use barline_proto::barline::job_event::Event;
-use barline_proto::barline::{BackupRequest, JobEvent, ReloadRequest, ReplayRequest, StatRequest, VerifyRequest};
+use barline_proto::barline::{
+    BackupRequest, JobEvent, ReloadRequest, ReplayRequest, ScaleReply, ScaleRequest, StatRequest, VerifyRequest,
+};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
@@ -69,6 +71,15 @@ impl Running {
             })?;
             let other = |error| Failure::ran(format!("the report of the running barline: {error}"));
             serde_json::from_str(&reply.into_inner().report).map_err(other)
+        })
+    }
+
+    /// Changes how many instances of a stage are active, and waits until that is done.
+    pub fn scale(&self, request: ScaleRequest) -> Result<ScaleReply, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::start)?;
+        runtime.block_on(async {
+            let reply = self.client().await?.scale(request).await;
+            reply.map(tonic::Response::into_inner).map_err(|status| failure(&status))
         })
     }
 

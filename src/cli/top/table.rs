@@ -53,6 +53,7 @@ fn row(stage: &str, load: &InstanceLoad) -> Row {
     let pressure = load.pressure();
     let state = match (load.up, pressure) {
         (false, _) => "not up",
+        (true, _) if !load.active => "standby",
         (true, Pressure::None) => "ok",
         (true, Pressure::Pressed) => "waits",
         (true, Pressure::Limiting) => "limits",
@@ -112,8 +113,14 @@ mod tests {
 
     #[test]
     fn rows_stand_in_the_order_asked_for_and_under_their_heads() {
-        let instance =
-            |lag| InstanceLoad { instance: "0".to_owned(), up: true, capacity: 8.0, lag, ..Default::default() };
+        let instance = |lag| InstanceLoad {
+            instance: "0".to_owned(),
+            up: true,
+            active: true,
+            capacity: 8.0,
+            lag,
+            ..Default::default()
+        };
         let stage =
             |name: &str, lag| StageLoad { name: name.to_owned(), kind: String::new(), instances: vec![instance(lag)] };
         let stages = vec![stage("route", 0.1), stage("write", 2.0)];

@@ -6,6 +6,7 @@
 
 mod job;
 pub mod reload;
+mod scale;
 pub mod socket;
 
 use std::pin::Pin;
@@ -13,7 +14,8 @@ use std::sync::Arc;
 
 use barline_proto::barline::admin_server::{Admin, AdminServer};
 use barline_proto::barline::{
-    BackupRequest, JobEvent, ReloadReply, ReloadRequest, ReplayRequest, StatRequest, VerifyRequest,
+    BackupRequest, JobEvent, ReloadReply, ReloadRequest, ReplayRequest, ScaleReply, ScaleRequest, StatRequest,
+    VerifyRequest,
 };
 use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -72,6 +74,11 @@ impl Admin for AdminService {
 
     async fn backup(&self, request: Request<BackupRequest>) -> Reply {
         self.start(Job::Backup { directory: request.into_inner().directory.into() })
+    }
+
+    async fn scale(&self, request: Request<ScaleRequest>) -> Result<Response<ScaleReply>, Status> {
+        let served = self.served.borrow().clone();
+        scale::scale(&served, request.into_inner()).await.map(Response::new)
     }
 
     async fn stat(&self, _: Request<StatRequest>) -> Reply {

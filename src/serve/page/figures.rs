@@ -63,6 +63,9 @@ impl Figures {
         self.instance(&key, &total);
         self.bars(&key, &total);
         self.state.insert(key.clone(), state(stage.pressure()));
+        let (active, all) = (stage.active(), stage.instances.len());
+        let count = if active == all { format!(" ×{all}") } else { format!(" ×{active} of {all}") };
+        self.say(format!("{key}.count"), count);
         // A lane into the stage is drawn by how full the fullest mailbox is.
         let fill = stage.instances.iter().map(InstanceLoad::fill).fold(0.0, f64::max);
         self.state.insert(format!("{key}.lane"), if fill >= 0.5 { "full" } else { "free" });
@@ -85,7 +88,7 @@ impl Figures {
         self.say(format!("{key}.errors"), format!("{:.0}", load.restarts + load.poisoned));
         let depth = format!("{:.0} / {:.0}", load.depth, load.capacity);
         self.say(format!("{key}.depth"), if load.capacity > 0.0 { depth } else { "no mailbox".to_owned() });
-        self.say(format!("{key}.up"), if load.up { "running" } else { "not running" }.to_owned());
+        self.say(format!("{key}.up"), up(load).to_owned());
         self.say(format!("{key}.restarts"), format!("{:.0}", load.restarts));
         self.say(format!("{key}.poisoned"), format!("{:.0}", load.poisoned));
     }
@@ -126,6 +129,14 @@ fn verdict(load: &Load) -> String {
         (Some(stage), true) => format!("the mailbox of {stage} fills up; nobody waits yet"),
         (None, false) => format!("{} wait for room downstream", waiting.join(", ")),
         (None, true) => "nothing waits: every stage takes what comes".to_owned(),
+    }
+}
+
+fn up(load: &InstanceLoad) -> &'static str {
+    match (load.up, load.active) {
+        (false, _) => "not running",
+        (true, true) => "running",
+        (true, false) => "on standby",
     }
 }
 

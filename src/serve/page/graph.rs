@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::figures::{BAR, Figures};
-use crate::topology::Plan;
+use crate::topology::{Plan, StagePlan};
 
 /// A stage's box, and the room between two.
 const BOX: (f64, f64) = (168.0, 116.0);
@@ -36,7 +36,7 @@ pub fn graph(plan: &Plan, figures: &Figures, way: Way) -> Markup {
                 }
             }
             @for (stage, at) in plan.stages.iter().zip(&places) {
-                (node(&stage.name, stage.kind.name, stage.instances, *at, figures))
+                (node(stage, *at, figures))
             }
         }
     }
@@ -78,7 +78,8 @@ fn lane(start: (f64, f64), end: (f64, f64), way: Way, key: &str, figures: &Figur
     html! { path class=(format!("lane {}", figures.state(key))) data-base="lane" data-state=(key) d=(path) {} }
 }
 
-fn node(name: &str, kind: &str, instances: u16, at: (f64, f64), figures: &Figures) -> Markup {
+fn node(stage: &StagePlan, at: (f64, f64), figures: &Figures) -> Markup {
+    let (name, kind) = (&stage.name, stage.kind.name);
     let key = format!("s.{name}");
     let text = |x: f64, y: f64, class: &str, figure: &str| {
         let key = format!("{key}.{figure}");
@@ -95,7 +96,9 @@ fn node(name: &str, kind: &str, instances: u16, at: (f64, f64), figures: &Figure
             g class=(format!("stage {}", figures.state(&key))) data-base="stage" data-state=(key)
                 transform=(format!("translate({} {})", at.0, at.1)) {
                 rect class="box" width=(BOX.0) height=(BOX.1) rx="3" {}
-                text class="name" x="10" y="18" { (name) @if instances > 1 { tspan class="dim" { " ×" (instances) } } }
+                text class="name" x="10" y="18" { (name) @if stage.instances > 1 {
+                    tspan class="dim" data-text=(format!("{key}.count")) { (figures.text(&format!("{key}.count"))) }
+                } }
                 text class="dim" x="10" y="32" { (kind) }
                 text class="dim" x="10" y="52" { "rate" }
                 (text(right, 52.0, "number", "rate"))

@@ -50,7 +50,7 @@ pub async fn stage(State(served): State<Arc<Served>>, Path(name): Path<String>) 
     let stage = served.plan.stage(&name).ok_or_else(known)?;
     let figures = figures(&served);
     let contents = html! {
-        p class="dim" { (stage.kind.name) " · " (stage.instances) " of it · "
+        p class="dim" { (stage.kind.name) " · " (stage.count()) " of it · "
             @if stage.from.is_empty() { "a source" } @else { "mailbox of " (stage.mailbox.capacity) " envelopes a lane" } }
         div class="scroll" { (instances(&served, std::iter::once(stage), &figures)) }
         h2 { "Times of the last second" }

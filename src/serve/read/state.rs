@@ -9,7 +9,7 @@ use super::select;
 use crate::catalog::Offender;
 use crate::codec::admit::quote;
 use crate::model::{LedgerSnapshot, Reason};
-use crate::runtime::{Context, Meter};
+use crate::runtime::{Context, InstanceState, Meter};
 use crate::serve::Served;
 use crate::spec::Spec;
 
@@ -69,6 +69,8 @@ pub struct StageRow {
     pub kind: String,
     /// The stages it takes from.
     pub from: Vec<String>,
+    /// How many of its instances have a share of its work; the others are on standby.
+    pub active: u32,
     /// Its instances; none before the launch.
     pub instances: Vec<InstanceRow>,
 }
@@ -116,11 +118,15 @@ pub fn ledger(served: &Served, spec: &str) -> Result<Vec<LedgerRow>, ReadError> 
 pub fn topology(served: &Served) -> TopologyRow {
     let plan = &served.plan;
     let name = |index: &usize| plan.stages.get(*index).map(|stage| stage.name.clone());
-    let stage = |stage: &crate::topology::StagePlan| StageRow {
-        name: stage.name.clone(),
-        kind: stage.kind.name.to_owned(),
-        from: stage.from.iter().filter_map(name).collect(),
-        instances: served.meters().iter().filter(|m| m.stage == stage.name).map(|m| InstanceRow::new(m)).collect(),
+    let stage = |stage: &crate::topology::StagePlan| {
+        let instances = served.meters().iter().filter(|m| m.stage == stage.name);
+        StageRow {
+            name: stage.name.clone(),
+            kind: stage.kind.name.to_owned(),
+            from: stage.from.iter().filter_map(name).collect(),
+            active: instances.clone().filter(|m| m.state() != InstanceState::Standby).count() as u32,
+            instances: instances.map(|m| InstanceRow::new(m)).collect(),
+        }
     };
     TopologyRow { name: plan.name.clone(), stages: plan.stages.iter().map(stage).collect() }
 }

@@ -42,9 +42,9 @@ impl StageConfig for Config {}
 const CHECKPOINT_EVERY: TimeNs = SECOND;
 
 /// Makes the stage.
-pub fn build(context: &Context, _plan: &Plan, stage: &StagePlan) -> Result<Built, StageError> {
-    let (context, instances) = (context.clone(), stage.instances);
-    Ok(Built::Worker(Box::new(move || factory(context.clone(), instances))))
+pub fn build(context: &Context, _plan: &Plan, _stage: &StagePlan) -> Result<Built, StageError> {
+    let context = context.clone();
+    Ok(Built::Worker(Box::new(move || factory(context.clone()))))
 }
 
 /// How many aggregators `plan` has.
@@ -52,7 +52,7 @@ pub fn instances(plan: &Plan) -> u16 {
     plan.stages.iter().filter(|stage| stage.kind.name == KIND.name).map(|stage| stage.instances).max().unwrap_or(0)
 }
 
-fn factory(context: Context, instances: u16) -> StageFactory {
+fn factory(context: Context) -> StageFactory {
     let counted: Arc<Mutex<Option<Counted>>> = Arc::default();
     Box::new(move |start| {
         let specs = context.specs.len();
@@ -60,7 +60,7 @@ fn factory(context: Context, instances: u16) -> StageFactory {
             windows: context.specs.iter().map(|spec| windows(&context, spec)).collect(),
             context: context.clone(),
             instance: start.instance,
-            instances,
+            instances: start.instances,
             counted: counted.clone(),
             position: start.handled,
             replayed_from: 0,
@@ -72,9 +72,10 @@ fn factory(context: Context, instances: u16) -> StageFactory {
             carry: Vec::new(),
         };
         aggregator.begin_count();
-        if context.journaled {
+        if context.journaled && start.is_active() {
             aggregator.restore(&start)?;
         }
+        aggregator.measure(None);
         Ok(Box::new(aggregator))
     })
 }
@@ -112,6 +113,8 @@ struct Aggregator {
 
 /// What this instance has told the ledger, by spec. It outlives the stage, so that a replay counts nothing twice.
 struct Counted {
+    /// Among how many instances this one had its share.
+    instances: u16,
     /// Ticks in open windows.
     open: Vec<i64>,
     /// Late ticks put into no bar.
@@ -139,6 +142,9 @@ impl Stage for Aggregator {
     }
 
     fn next_wake(&self) -> Option<TimeNs> {
+        if self.is_idle() {
+            return None;
+        }
         // A fresh instance tells at once what holds of its series, so that older checkpoints of them can be forgotten.
         if !self.carry.is_empty() || self.context.journaled && self.checkpoint_at.is_none() {
             return Some(TimeNs::MIN);
@@ -202,6 +208,10 @@ impl Aggregator {
     /// Shows how much is open, and how young the last tick of a batch was.
     fn measure(&self, newest: Option<TimeNs>) {
         let Some(measures) = self.context.measures.windows(self.instance) else { return };
+        if self.is_idle() {
+            measures.rest();
+            return;
+        }
         let open = self.windows.iter().map(Windows::open_windows).sum();
         measures.note(open, self.windows.iter().map(Windows::series).sum());
         newest.into_iter().for_each(|time| measures.see(time));
@@ -215,7 +225,8 @@ impl Aggregator {
 
     /// Says from where this instance could be rebuilt: the oldest tick of an open window, or the next one to come.
     fn give_checkpoint(&mut self, now: TimeNs, out: &mut Output) {
-        if !self.context.journaled || self.checkpoint_at.is_some_and(|at| now < at + CHECKPOINT_EVERY) {
+        if !self.context.journaled || self.is_idle() || self.checkpoint_at.is_some_and(|at| now < at + CHECKPOINT_EVERY)
+        {
             return;
         }
         for windows in &mut self.windows {
@@ -278,15 +289,22 @@ impl Aggregator {
         }
     }
 
-    fn with_counted<T>(&self, with: impl FnOnce(&mut Counted) -> T) -> T {
-        let mut counted: MutexGuard<'_, _> = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        // The ledger knows of the late ticks that the last process stored.
-        with(counted.get_or_insert_with(|| Counted { open: vec![0; self.late.len()], late: self.stored_late() }))
+    /// Whether it has no share of the series for now.
+    fn is_idle(&self) -> bool {
+        self.instance >= self.instances
     }
 
-    /// Late ticks that are told of by the stored checkpoint of this instance among as many.
-    fn stored_late(&self) -> Vec<u64> {
-        let is_mine = |stored: &Checkpoint| (stored.instance, stored.instances) == (self.instance, self.instances);
+    fn with_counted<T>(&self, with: impl FnOnce(&mut Counted) -> T) -> T {
+        let mut counted: MutexGuard<'_, _> = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let instances = self.instances;
+        // The ledger knows of the late ticks that the last process stored.
+        let first = || Counted { instances, open: vec![0; self.late.len()], late: self.stored_late(instances) };
+        with(counted.get_or_insert_with(first))
+    }
+
+    /// Late ticks that are told of by the stored checkpoint of this instance among so many.
+    fn stored_late(&self, instances: u16) -> Vec<u64> {
+        let is_mine = |stored: &Checkpoint| (stored.instance, stored.instances) == (self.instance, instances);
         let mine = self.context.store.checkpoints().into_iter().find(is_mine).map(|stored| stored.late);
         let mut late = mine.unwrap_or_default();
         late.resize(self.late.len(), 0);
@@ -307,11 +325,12 @@ impl Aggregator {
         self.context.ledger.spec(spec).open(open - before);
     }
 
-    /// Takes back what a failed predecessor had in open windows and had found late since its last checkpoint: the replay
+    /// Takes back what a predecessor had in open windows and had found late since its last checkpoint: the replay
     /// will find it again. Without a journal what was in open windows is lost and counted.
     fn begin_count(&mut self) {
-        let journaled = self.context.journaled;
-        self.late = if journaled { self.stored_late() } else { self.with_counted(|counted| counted.late.clone()) };
+        let (journaled, instances) = (self.context.journaled, self.instances);
+        let (told, before) = self.with_counted(|counted| (counted.late.clone(), counted.instances));
+        self.late = if journaled { self.stored_late(before) } else { told };
         for spec in self.context.specs.iter() {
             self.count_late(spec.id);
             let lost = self.with_counted(|counted| std::mem::take(&mut counted.open[spec.id.0 as usize]));
@@ -320,6 +339,11 @@ impl Aggregator {
             if !journaled && lost > 0 {
                 ledger.drop(Reason::Restart, lost as u64);
             }
+        }
+        if instances != before {
+            // The ledger knows of both.
+            self.late = self.stored_late(instances);
+            self.with_counted(|counted| (counted.instances, counted.late) = (instances, self.late.clone()));
         }
     }
 }

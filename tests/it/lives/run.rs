@@ -14,6 +14,7 @@ use barline::spec::Specs;
 use barline::store::{Crash, Faults, Kv, Mount, Order, SimDisk};
 use barline::topology::Plan;
 
+use super::scale::change;
 use super::script::Sending;
 use super::see::{SetBack, journal, watch};
 use crate::naive::{self, Bars, Tick};
@@ -59,11 +60,13 @@ pub enum Only {
 /// Read once: a third of a short life is reading YAML.
 static SPECS: LazyLock<Specs> = LazyLock::new(cascading_specs);
 
-/// `scaled.yaml` with so many aggregators and this kind of sync, each read once.
-fn plan_of(instances: u32, sync: &'static str) -> Plan {
-    static PLANS: Mutex<BTreeMap<(u32, &str), Plan>> = Mutex::new(BTreeMap::new());
-    let read = || plan("scaled.yaml", &[&format!("aggregate.instances={instances}"), &format!("journal.sync={sync}")]);
-    PLANS.lock().unwrap().entry((instances, sync)).or_insert_with(read).clone()
+/// `scaled.yaml` with so many aggregators, to begin with where their number `changes`, and this kind of sync, each read
+/// once.
+fn plan_of(instances: u32, changes: bool, sync: &'static str) -> Plan {
+    static PLANS: Mutex<BTreeMap<(u32, bool, &str), Plan>> = Mutex::new(BTreeMap::new());
+    let count = if changes { format!("{{min: {instances}, max: 5}}") } else { instances.to_string() };
+    let read = || plan("scaled.yaml", &[&format!("aggregate.instances={count}"), &format!("journal.sync={sync}")]);
+    PLANS.lock().unwrap().entry((instances, changes, sync)).or_insert_with(read).clone()
 }
 
 /// How a life is to end.
@@ -163,6 +166,9 @@ impl World {
             let context = app.context.clone();
             let launched = app.launch(Placement::SameThread);
             let seen = watch(&launched);
+            if let Some(scaling) = launched.context.scaling.clone() {
+                tokio::task::spawn_local(change(scaling, seed));
+            }
             let stopping = launched.running.stopping().clone();
             let mut waiting = std::pin::pin!(launched.wait());
             let mut report = None;
@@ -248,7 +254,7 @@ impl World {
         clock: Arc<dyn Clock>,
         chaos: Option<Arc<dyn Chaos>>,
     ) -> Result<App, barline::app::StartError> {
-        let (specs, plan) = (SPECS.clone(), plan_of(self.random.u32(1..6), self.sync));
+        let (specs, plan) = (SPECS.clone(), plan_of(self.random.u32(1..6), self.random.bool(), self.sync));
         let spec = naive::spec_id(&specs);
         let context = Arc::new(OnceLock::new());
         let mut sources = (self.variant.stages)(&plan, &context);

@@ -1,0 +1,4 @@
+//! The number of aggregator instances changes while ticks flow: no tick is lost or counted twice by it.
+
+mod live;
+mod sim;
