@@ -200,3 +200,52 @@ impl Scaling {
         if holds(&state) { Ok(()) } else { Err(ended()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scaling(target_lag: Option<i64>) -> Scaling {
+        let plan = ScalePlan { min: 1, max: 3, target_lag };
+        let asked = Scale { number: 0, instances: plan.min, position: 0 };
+        let state = State { asked, arrived: plan.max, restored: plan.max, held: false, ended: false };
+        Scaling { stage: "agg".into(), index: 0, plan, state: watch::Sender::new(state), router: Notify::new() }
+    }
+
+    #[tokio::test]
+    async fn a_change_is_done_when_every_instance_has_restored_and_until_then_there_is_no_other() {
+        let scaling = scaling(None);
+        let number = scaling.ask(3).unwrap();
+        scaling.knocked().await;
+        assert_eq!((scaling.ask(3), scaling.told(), scaling.is_changing()), (Ok(number), number - 1, true));
+        assert_eq!(scaling.ask(2), Err(ScaleError::Busy { stage: "agg".into(), instances: 3 }));
+        let instance = async || {
+            scaling.arrive().await.unwrap();
+            assert_eq!(scaling.told(), number);
+            scaling.restored();
+        };
+        let (done, ..) = tokio::join!(scaling.done(number), instance(), instance(), instance());
+        assert_eq!((done, scaling.active(), scaling.is_changing()), (Ok(()), 3, false));
+        assert_eq!(scaling.ask(2), Ok(number + 1));
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_ends_leaves_nobody_waiting() {
+        let scaling = scaling(None);
+        let number = scaling.ask(2).unwrap();
+        let end = async { scaling.end() };
+        let ended = Err(ScaleError::Ended { stage: "agg".into() });
+        let (arrived, done, ()) = tokio::join!(scaling.arrive(), scaling.done(number), end);
+        assert_eq!((arrived, done), (ended.clone(), ended));
+        assert!(matches!(scaling.ask(1), Err(ScaleError::Ended { .. })));
+    }
+
+    #[test]
+    fn a_number_out_of_bounds_and_a_load_without_target_are_refused() {
+        let told = |error: ScaleError| error.to_string();
+        let bounds = scaling(None).ask(4).map_err(told).unwrap_err();
+        assert!(bounds.starts_with("4 instances of `agg`; allowed: 1 to 3"), "{bounds}");
+        assert!(scaling(None).hold(false).map_err(told).unwrap_err().contains("no target_lag"));
+        assert_eq!(scaling(Some(1)).hold(false), Ok(()));
+    }
+}

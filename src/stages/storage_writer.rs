@@ -317,3 +317,25 @@ impl Frontier {
 fn commit(batch: StoreBatch) -> Result<(), StageError> {
     batch.commit(Durability::Process).map_err(super::store_failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoints_of_another_number_are_needed_while_one_leads_less_far_back_than_the_present_ones() {
+        let told = |instances, instance, replay_from| Checkpoint {
+            instance,
+            instances,
+            replay_from,
+            cascade_from: 0,
+            late: Vec::new(),
+        };
+        let stored = [told(2, 0, 50), told(2, 1, 70), told(3, 0, 10)];
+        assert_eq!(outdated(&stored, &told(2, 1, 70)), [3]);
+        assert_eq!(outdated(&stored, &told(3, 0, 69)), [0u16; 0]);
+        assert_eq!(outdated(&stored, &told(3, 0, 70)), [2]);
+        // What the last one said before does not count.
+        assert_eq!(outdated(&[told(1, 0, 0), told(2, 0, 5), told(2, 1, 9)], &told(1, 0, 9)), [2]);
+    }
+}

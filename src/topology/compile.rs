@@ -163,7 +163,7 @@ stages:
     fn the_shipped_topologies_compile() {
         let kinds = || KINDS.iter();
         let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies");
-        for (name, stages) in [("quickstart", 7), ("edge", 6), ("memory", 5), ("scaled", 6)] {
+        for (name, stages) in [("quickstart", 7), ("edge", 6), ("memory", 5), ("scaled", 6), ("autoscale", 6)] {
             let text = std::fs::read_to_string(directory.join(format!("{name}.yaml"))).unwrap();
             let plan = compile(&format!("{name}.yaml"), &text, kinds(), &[], MACHINE);
             let plan = plan.unwrap_or_else(|problems| panic!("{}", problem::render(&problems)));
@@ -180,6 +180,6 @@ stages:
             let plan = compile_text(block);
             plan.unwrap_or_else(|problems| panic!("{}", problem::render(&problems)));
         }
-        assert_eq!(blocks.len(), 2);
+        assert_eq!(blocks.len(), 3);
     }
 }
