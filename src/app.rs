@@ -1,4 +1,7 @@
 //! A checked plan becomes a running process: specs, store, catalog, stages, servers; and then an orderly end.
+//!
+//! Where topology or specs are reloaded that is one generation of several over the same store: `opened` is the store as one
+//! of them sees it, `legacy` what it leaves to the next, [`changes`] what the next may change.
 
 pub mod changes;
 mod legacy;

@@ -7,7 +7,7 @@ use super::opened::is_journaled;
 use crate::model::SpecId;
 use crate::serve::admin::ReloadReport;
 use crate::spec::units::format_bytes;
-use crate::spec::{Problem, Spec, Specs};
+use crate::spec::{LatePolicy, Problem, Spec, Specs};
 use crate::topology::{Plan, StagePlan};
 
 /// Topology and specs that run, or are about to.
@@ -83,13 +83,16 @@ fn is_same(old: &Plan, was: &StagePlan, new: &Plan, is: &StagePlan) -> bool {
 /// The specs of `old` whose open windows the next generation is to rebuild from the journal, so that each of their bars is
 /// rolled up by one definition as a whole. None where no spec defines its bars in another way: closing what is open and
 /// adding to it later gives the same bars. None where a window length has changed: ticks of bars of the old length
-/// would be replayed into windows of the new one.
+/// would be replayed into windows of the new one. None where late ticks are kept out of bars: whether one was late depends
+/// on a clock that the next generation would have to know, so each is judged once.
 pub fn handed_over(old: Setup<'_>, new: Setup<'_>) -> BTreeSet<SpecId> {
     let kept: Vec<_> = old.specs.iter().filter_map(|was| Some((was, new.specs.by_name(&was.name)?))).collect();
     let finest = |spec: &Spec| spec.granularities.first().map(|finest| finest.length);
     let relaid = kept.iter().any(|(was, is)| finest(was) != finest(is));
     let redefined = kept.iter().any(|(was, is)| !defines_same_bars(was, is));
-    if relaid || !redefined || !is_journaled(old.plan) || !is_journaled(new.plan) {
+    let judges = |spec: &Spec| spec.window.late != LatePolicy::Amend;
+    let judged = kept.iter().any(|(was, is)| judges(was) || judges(is));
+    if relaid || judged || !redefined || !is_journaled(old.plan) || !is_journaled(new.plan) {
         return BTreeSet::new();
     }
     kept.into_iter().map(|(was, _)| was.id).collect()

@@ -3,6 +3,7 @@
 //!
 //! A job blocks, so it runs on a thread of its own and tells its progress through a channel. It ends when its client goes
 //! away or the topology stops: every tool stops at the next step, and what it has written until then is whole.
+//! A [`reload`] is done by whoever runs the process, in turn with jobs.
 
 mod job;
 pub mod reload;
