@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use crate::model::{Ledger, TimeNs};
 use crate::runtime::{
-    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Meter, Placement, Producers, Recovery, Running,
+    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Guard, Meter, Placement, Producers, Recovery, Running,
     StageError, Steady, SystemClock, launch, load_catalog,
 };
 use crate::serve::{self, Served};
@@ -56,6 +56,9 @@ pub enum StartError {
     /// A stage cannot be made.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// A token or certificate cannot be used.
+    #[error("{0}")]
+    Security(String),
     /// The HTTP port cannot be had.
     #[error("cannot listen on {address}: {error}")]
     Http {
@@ -82,6 +85,7 @@ impl App {
 
     /// As [`App::assemble`], with the outside world given.
     pub fn over(seams: Seams, plan: Plan, specs: Specs) -> Result<Self, StartError> {
+        let guard = Arc::new(Guard::load(&plan.security).map_err(StartError::Security)?);
         let Seams { kv, clock, chaos, sources } = seams;
         let specs = Arc::new(specs);
         let store = Store::open(kv, &specs, state::convert)?;
@@ -103,6 +107,7 @@ impl App {
             journaled,
             promise: stages::journal::promise(&plan),
             producers,
+            guard,
             chaos,
             specs,
         };
@@ -147,9 +152,11 @@ impl Launched {
         let Some(address) = self.plan.http else { return Ok(()) };
         let listener = tokio::net::TcpListener::bind(address).await;
         let listener = listener.map_err(|error| StartError::Http { address, error })?;
-        let door = Door::new(listener, Arc::new(Semaphore::new(HTTP_CONNECTIONS)));
+        let most = self.plan.security.limits.connections.map_or(HTTP_CONNECTIONS, |most| usize::from(most.get()));
+        let guard = self.context.guard.clone();
+        let door = Door::new(listener, Arc::new(Semaphore::new(most)), &guard, b"http/1.1");
         let stop = self.running.stopping().clone();
-        let router = serve::http(self.served.clone());
+        let router = serve::guarded::http(serve::http(self.served.clone()), guard);
         tokio::task::spawn_local(async move {
             let served = axum::serve(door, router).with_graceful_shutdown(stop.cancelled_owned());
             if let Err(error) = served.await {

@@ -6,6 +6,7 @@ use tokio::sync::broadcast;
 
 use super::chaos::Chaos;
 use super::clock::Clock;
+use super::guard::Guard;
 use super::producers::Producers;
 use super::recovery::Recovery;
 use crate::catalog::Catalog;
@@ -53,6 +54,8 @@ pub struct Context {
     pub recovered_to: u64,
     /// Whether what the last process accepted is accounted for.
     pub recovery: Arc<Recovery>,
+    /// Who may call.
+    pub guard: Arc<Guard>,
     /// Who breaks things, in simulations.
     pub chaos: Option<Arc<dyn Chaos>>,
 }

@@ -3,7 +3,7 @@
 //! Read in this order: [`stage`] and [`source`] (what a stage is), [`lane`], [`mailbox`] and [`outlet`] (how
 //! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside), [`worker`] (the life of
 //! a stage instance), [`actor`] (the one actor that hosts them all), [`mod@launch`] (a plan becomes running actors),
-//! [`drain`] (how they end), [`recovery`] (what the last process left), [`producers`] (who sent what already), [`door`] (who may connect), [`sim`] (all of it on one paused thread).
+//! [`drain`] (how they end), [`recovery`] (what the last process left), [`producers`] (who sent what already), [`door`], [`tls`] and [`guard`] (who may connect, and what for), [`sim`] (all of it on one paused thread).
 
 pub mod actor;
 pub mod chaos;
@@ -11,6 +11,7 @@ pub mod clock;
 pub mod context;
 pub mod door;
 pub mod drain;
+pub mod guard;
 pub mod lane;
 pub mod launch;
 pub mod mailbox;
@@ -21,6 +22,7 @@ pub mod recovery;
 pub mod sim;
 pub mod source;
 pub mod stage;
+pub mod tls;
 pub mod worker;
 
 pub use chaos::{Act, Chaos, Moment};
@@ -28,6 +30,7 @@ pub use clock::{Clock, Steady, SystemClock, VirtualClock};
 pub use context::{BarFeed, Context, Promise, load_catalog};
 pub use door::Door;
 pub use drain::{DrainReport, Exit};
+pub use guard::Guard;
 pub use launch::{Built, Placement, Running, launch};
 pub use meter::{InstanceState, Meter};
 pub use outlet::SourceOutlet;

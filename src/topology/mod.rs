@@ -14,6 +14,7 @@ pub mod kind;
 mod order;
 pub mod overrides;
 pub mod plan;
+pub mod security;
 pub mod settings;
 pub mod written;
 

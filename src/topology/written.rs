@@ -7,7 +7,8 @@ use crate::spec::decode::{At, Ordered};
 use crate::spec::units::{Address, ByteSize, DurationText};
 
 /// The top-level keys that are no block of stages.
-pub const SETTINGS: [&str; 8] = ["topology", "data_dir", "store", "specs", "http", "drain", "budget", "cache"];
+pub const SETTINGS: [&str; 9] =
+    ["topology", "data_dir", "store", "specs", "http", "drain", "budget", "cache", "security"];
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -29,6 +30,8 @@ pub struct WrittenTopology {
     pub budget: Option<WrittenBudget>,
     /// The store's cache.
     pub cache: Option<ByteSize>,
+    /// Read as [`Security`](super::security::Security) by itself.
+    pub security: Option<IgnoredAny>,
     /// The stages by name.
     pub stages: Option<Ordered<At<WrittenStage>>>,
 }
