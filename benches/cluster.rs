@@ -71,7 +71,13 @@ fn context(kv: Arc<dyn Kv>) -> Context {
     assert_eq!(specs.get(SPEC).name, "market_ticks");
     let kinds = ROWS.iter().map(|row| &row.kind);
     let plan = compile("bench.yaml", TOPOLOGY, kinds, &[], Machine { memory_bytes: 8 << 30 }).unwrap();
-    let seams = Seams { kv, clock: Arc::new(SystemClock), chaos: None, sources: Vec::new() };
+    let seams = Seams {
+        kv,
+        clock: Arc::new(SystemClock),
+        brokers: Arc::new(barline::broker::MemoryBroker::default()),
+        chaos: None,
+        sources: Vec::new(),
+    };
     App::over(seams, plan, specs).unwrap().context
 }
 

@@ -103,7 +103,13 @@ fn ready(system: &SystemRunner, place: Place, aggregators: usize, series: u32) -
         Ok(Box::new(Prepared(batches)) as Box<dyn Source>)
     };
     let sources = vec![("ingest".to_owned(), Built::Source(Box::new(source)))];
-    let seams = Seams { kv, clock: Arc::new(SystemClock), chaos: None, sources };
+    let seams = Seams {
+        kv,
+        clock: Arc::new(SystemClock),
+        brokers: Arc::new(barline::broker::MemoryBroker::default()),
+        chaos: None,
+        sources,
+    };
     let app = system.block_on(async { App::over(seams, plan, specs) }).unwrap();
     know_series(&app.context, spec, series);
     Ready { app, dir }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use crate::broker::{Brokers, Kafka};
 use crate::model::{Ledger, TimeNs};
 use crate::runtime::{
     BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Guard, Meter, Placement, Producers, Recovery, Running,
@@ -38,6 +39,8 @@ pub struct Seams {
     pub kv: Arc<dyn Kv>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// The way to brokers.
+    pub brokers: Arc<dyn Brokers>,
     /// Who breaks things.
     pub chaos: Option<Arc<dyn Chaos>>,
     /// Sources to be used instead of the topology's, by stage name.
@@ -77,7 +80,13 @@ impl App {
             None => Arc::new(Memory::new()),
         };
         Self::over(
-            Seams { kv, clock: Arc::new(Steady::new(SystemClock)), chaos: None, sources: Vec::new() },
+            Seams {
+                kv,
+                clock: Arc::new(Steady::new(SystemClock)),
+                brokers: Arc::new(Kafka),
+                chaos: None,
+                sources: Vec::new(),
+            },
             plan,
             specs,
         )
@@ -86,7 +95,7 @@ impl App {
     /// As [`App::assemble`], with the outside world given.
     pub fn over(seams: Seams, plan: Plan, specs: Specs) -> Result<Self, StartError> {
         let guard = Arc::new(Guard::load(&plan.security).map_err(StartError::Security)?);
-        let Seams { kv, clock, chaos, sources } = seams;
+        let Seams { kv, clock, brokers, chaos, sources } = seams;
         let specs = Arc::new(specs);
         let store = Store::open(kv, &specs, state::convert)?;
         let catalog = Arc::new(load_catalog(&store, &specs)?);
@@ -108,6 +117,8 @@ impl App {
             promise: stages::journal::promise(&plan),
             producers,
             guard,
+            brokers,
+            sinks: Arc::default(),
             chaos,
             specs,
         };

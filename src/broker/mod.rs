@@ -3,8 +3,32 @@
 //! A [`Producer`] is handed records and tells later, as [`Event`]s, what became of them. Nothing here blocks its caller:
 //! connecting, retrying and committing go on elsewhere, so a stage that owns a producer goes on taking its input
 //! whatever the broker does.
+//!
+//! Read in this order: the port (here), its sides [`memory`] and [`kafka`], then [`settings`] and [`secret`] (what a
+//! topology says of a cluster), [`client_config`] (the same in librdkafka's properties) and [`words`] (why a cluster cannot
+//! be reached).
+
+pub mod client_config;
+pub mod kafka;
+pub mod memory;
+pub mod settings;
+pub mod words;
+
+pub use crate::spec::Secret;
+pub use kafka::Kafka;
+pub use memory::MemoryBroker;
+pub use settings::Settings;
 
 use crate::model::Record;
+
+/// Makes producers.
+pub trait Brokers: Send + Sync {
+    /// A producer; with a transactional id one that does everything in transactions. It connects later, by itself.
+    ///
+    /// # Errors
+    /// The settings cannot be, and why.
+    fn producer(&self, settings: &Settings, transactional_id: Option<&str>) -> Result<Box<dyn Producer>, String>;
+}
 
 /// The way to a broker.
 ///

@@ -4,9 +4,11 @@
 //! (where taken ticks go), [`wire`] and [`varint`] (protobuf primitives), [`tikr`] (`tikr.v1` bytes
 //! straight into columns, tick by tick through a [`draft`], with [`dictionary`] and [`layout`] as its memory of the
 //! stream), [`columnar`] (`barline.v1` batches), [`block`] (the journal's compressed blocks: [`block_header`],
-//! columns by [`pack`] and [`bitmap`], and [`extras`]).
+//! columns by [`pack`] and [`bitmap`], and [`extras`]). On the way out [`mod@bar`] writes bars for consumers elsewhere,
+//! with [`proto`] where they want protobuf.
 
 pub mod admit;
+pub mod bar;
 pub mod bitmap;
 pub mod block;
 pub mod block_header;
@@ -18,6 +20,7 @@ pub mod draft;
 pub mod extras;
 pub mod layout;
 pub mod pack;
+pub mod proto;
 mod restate;
 pub mod tikr;
 pub mod varint;

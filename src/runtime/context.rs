@@ -9,6 +9,8 @@ use super::clock::Clock;
 use super::guard::Guard;
 use super::producers::Producers;
 use super::recovery::Recovery;
+use super::sinks::Sinks;
+use crate::broker::Brokers;
 use crate::catalog::Catalog;
 use crate::model::{BarBatch, BarFlags, BarHead, Ledger, SeriesId, SpecId, TimeNs};
 use crate::spec::Specs;
@@ -56,6 +58,10 @@ pub struct Context {
     pub recovery: Arc<Recovery>,
     /// Who may call.
     pub guard: Arc<Guard>,
+    /// The way to brokers.
+    pub brokers: Arc<dyn Brokers>,
+    /// What can be seen of the sinks.
+    pub sinks: Arc<Sinks>,
     /// Who breaks things, in simulations.
     pub chaos: Option<Arc<dyn Chaos>>,
 }

@@ -3,7 +3,7 @@
 //! Read in this order: [`stage`] and [`source`] (what a stage is), [`lane`], [`mailbox`] and [`outlet`] (how
 //! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside), [`worker`] (the life of
 //! a stage instance), [`actor`] (the one actor that hosts them all), [`mod@launch`] (a plan becomes running actors),
-//! [`drain`] (how they end), [`recovery`] (what the last process left), [`producers`] (who sent what already), [`door`], [`tls`] and [`guard`] (who may connect, and what for), [`sim`] (all of it on one paused thread).
+//! [`drain`] (how they end), [`recovery`] (what the last process left), [`producers`] (who sent what already), [`door`], [`tls`] and [`guard`] (who may connect, and what for), [`sinks`] (what can be seen of who sends bars away), [`sim`] (all of it on one paused thread).
 
 pub mod actor;
 pub mod chaos;
@@ -20,6 +20,7 @@ pub mod outlet;
 pub mod producers;
 pub mod recovery;
 pub mod sim;
+pub mod sinks;
 pub mod source;
 pub mod stage;
 pub mod tls;
@@ -36,5 +37,6 @@ pub use meter::{InstanceState, Meter};
 pub use outlet::SourceOutlet;
 pub use producers::{Admission, Producers};
 pub use recovery::{Found, Recovery};
+pub use sinks::{Latencies, Link, Sink, Sinks};
 pub use source::{Source, SourceContext};
 pub use stage::{Output, Severity, Stage, StageError, StageFactory, Start};

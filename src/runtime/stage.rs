@@ -27,6 +27,11 @@ pub trait Stage: Send + 'static {
         0
     }
 
+    /// After [`Stage::finish`]: whether something is still under way, so that it is to be woken until there is not.
+    fn lingers(&self) -> bool {
+        false
+    }
+
     /// Every input has ended: give away what is left.
     fn finish(&mut self, _now: TimeNs, _out: &mut Output) -> Result<(), StageError> {
         Ok(())

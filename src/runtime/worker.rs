@@ -99,7 +99,7 @@ impl Worker {
             match self.perform(stage.as_mut(), &call, given).await? {
                 Outcome::Done => {
                     if matches!(call, Call::Finish) {
-                        return Ok(());
+                        return self.linger(stage.as_mut()).await;
                     }
                     given += usize::from(matches!(call, Call::Handle(_)));
                     given -= self.settle(given.saturating_sub(stage.held()));
@@ -117,6 +117,19 @@ impl Worker {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Wakes a stage whose input has ended, until nothing of it is under way.
+    async fn linger(&mut self, stage: &mut dyn Stage) -> Result<(), Exit> {
+        while stage.lingers() {
+            let pause = stage.next_wake().map_or(Duration::ZERO, |time| self.clock.until(time));
+            tokio::time::sleep(pause).await;
+            if let Outcome::Panicked(message) = self.perform(stage, &Call::Wake, 0).await? {
+                self.note(&format!("panicked: {message}"));
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Makes the stage, retrying what may work later. After a failure it first waits until everything sent has been

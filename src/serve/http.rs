@@ -13,7 +13,7 @@ use serde_json::json;
 use super::document::document;
 use super::json::{BarJson, TickJson, dimensions};
 use super::params::Params;
-use super::read::{BarQuery, ReadError, TickQuery, bars, select, specs, state, ticks};
+use super::read::{BarQuery, ReadError, TickQuery, bars, select, sinks, specs, state, ticks};
 use super::served::Served;
 use super::{convert, when};
 use crate::codec::admit::quote;
@@ -28,6 +28,7 @@ barline
 /api/v1/series     the specs; with ?spec=NAME [&match=DIMENSION=VALUE]... [&exact] [&limit=1000] the series of one
 /api/v1/ledger     [?spec=NAME] ticks received against ticks found in bars
 /api/v1/topology   stages, instances, mailboxes
+/api/v1/sinks      how far bars have come on their way to Kafka
 
 VALUE may be * for any. TIME is RFC 3339, nanoseconds since 1970, `now`, or a span before now as in -5m.
 ";
@@ -45,6 +46,7 @@ pub fn http(served: Arc<Served>) -> Router {
         .route("/api/v1/series", get(series))
         .route("/api/v1/ledger", get(ledger))
         .route("/api/v1/topology", get(topology))
+        .route("/api/v1/sinks", get(sinks))
         .fallback(no_such_path)
         .method_not_allowed_fallback(only_get)
         .with_state(served)
@@ -120,6 +122,10 @@ async fn ledger(State(served): State<Arc<Served>>, pairs: Pairs) -> Result<Respo
 
 async fn topology(State(served): State<Arc<Served>>) -> Response {
     Json(state::topology(&served)).into_response()
+}
+
+async fn sinks(State(served): State<Arc<Served>>) -> Result<Response, ReadError> {
+    Ok(Json(sinks::sinks(&served.context)?).into_response())
 }
 
 fn read(served: &Served, pairs: Pairs, allowed: &[&str]) -> Result<Params, ReadError> {

@@ -6,6 +6,7 @@ pub mod aggregator;
 pub mod grpc_ingest;
 pub mod host_metrics;
 pub mod journal;
+pub mod kafka_sink;
 pub mod reaper;
 pub mod shard_router;
 pub mod storage_writer;
@@ -25,13 +26,14 @@ pub struct Row {
 }
 
 /// Every stage kind, in flow order.
-pub static ROWS: [Row; 7] = [
+pub static ROWS: [Row; 8] = [
     Row { kind: grpc_ingest::KIND, build: grpc_ingest::build },
     Row { kind: host_metrics::KIND, build: host_metrics::build },
     Row { kind: journal::KIND, build: journal::build },
     Row { kind: shard_router::KIND, build: shard_router::build },
     Row { kind: aggregator::KIND, build: aggregator::build },
     Row { kind: storage_writer::KIND, build: storage_writer::build },
+    Row { kind: kafka_sink::KIND, build: kafka_sink::build },
     Row { kind: reaper::KIND, build: reaper::build },
 ];
 

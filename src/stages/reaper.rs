@@ -13,7 +13,7 @@ use crate::model::{Envelope, TimeNs};
 use crate::runtime::{Built, Context, Output, Stage, StageError};
 use crate::spec::units::{ByteSize, DurationText};
 use crate::store::{Budget, Clustering, Dropped, OnFull, RunSize, cluster};
-use crate::topology::{Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
+use crate::topology::{Complaint, Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
 
 /// How often it looks at its counters.
 const LOOK: TimeNs = SECOND;
@@ -81,10 +81,10 @@ impl StageConfig for Config {
         Facts { disk: self.budget.ticks.0.saturating_add(self.budget.bars.0), memory, ..Facts::default() }
     }
 
-    fn check(&self) -> Vec<(&'static str, String)> {
+    fn check(&self) -> Vec<Complaint> {
         let mut problems = Vec::new();
         if self.every.0 <= 0 {
-            problems.push(("every", "must be longer than zero".to_owned()));
+            problems.push(("every".into(), "must be longer than zero".to_owned()));
         }
         problems
     }

@@ -20,8 +20,10 @@ pub struct StoreBatch {
     forgotten: Vec<u16>,
     /// Where the outbox ends with this batch.
     pub(super) outbox_end: u64,
+    /// How many bars of a spec it adds to the outbox, by granularity.
+    pub(super) outbox_added: Option<(SpecId, Vec<u64>)>,
     /// Why it cannot be committed.
-    error: Option<StoreError>,
+    pub(super) error: Option<StoreError>,
 }
 
 enum Write {
@@ -52,6 +54,7 @@ impl StoreBatch {
             checkpoints: Vec::new(),
             forgotten: Vec::new(),
             outbox_end: 0,
+            outbox_added: None,
             error: None,
         }
     }
@@ -159,7 +162,7 @@ impl StoreBatch {
         inner.kv.commit(ops, durability)?;
         inner.spending.note(ticks, bars);
         inner.journal_end.fetch_max(end, Relaxed);
-        inner.outbox.advance(self.outbox_end);
+        inner.outbox.advance(self.outbox_end, self.outbox_added);
         for (spec, granularity, start) in self.newest {
             self.store.spec(spec).bars[granularity as usize].newest.fetch_max(start, Relaxed);
         }

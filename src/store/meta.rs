@@ -10,6 +10,8 @@
 //! side/<spec>              u64 by shard: late ticks that arrived before are kept aside already
 //! doomed/<space>           a space about to be dropped, see [`doom`](super::doom)
 //! expired/<spec>           JSON: what was dropped because of its age or the budget
+//! cursor/<sink>/<spec>     JSON: what a follower of the outbox has settled, see [`follower`](super::follower)
+//! refused/<sink>/<spec>/…  JSON: bars a broker will never take
 //! ledger/<spec>/…          what is counted, see [`ledger`](super::ledger)
 //! ```
 

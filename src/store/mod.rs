@@ -7,7 +7,8 @@
 //! so that it can be dropped whole); [`types`] (questions and answers); [`open`] (with `heal` for what is damaged),
 //! [`batch`], [`bars`], [`ticks`] and [`reap`] (the doing); [`sorted`] and [`cluster`] (the journal clustered by series);
 //! [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what is put aside); `producers` (whose
-//! batches are in the journal), [`outbox`] (the bars in the order they were stored) and `upkeep` (what the operators'
+//! batches are in the journal), [`outbox`] (the bars in the order they were stored), [`cursor`] and [`follower`]
+//! (who follows them) and `upkeep` (what the operators'
 //! tools need).
 
 pub mod bar_bytes;
@@ -15,11 +16,13 @@ pub mod bars;
 pub mod batch;
 mod budget;
 pub mod cluster;
+pub mod cursor;
 mod dir_check;
 mod disk_options;
 pub mod doom;
 mod expired;
 pub mod fjall;
+pub mod follower;
 mod heal;
 pub mod hooked;
 pub mod keys;
@@ -49,7 +52,9 @@ pub mod value;
 
 pub use batch::StoreBatch;
 pub use cluster::{Clustering, Step};
+pub use cursor::Cursor;
 pub use fjall::Fjall;
+pub use follower::{Fate, Follower, FollowerCounts, Following, GivenUp, Refused, Settled, Spool, WhenSpent};
 pub use heal::is_sound_record;
 pub use hooked::Hooked;
 pub use kv::{Durability, Kv, KvError, Op, Snapshot};

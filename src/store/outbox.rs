@@ -12,11 +12,12 @@
 //! flipped. Positions ascend, across restarts and losses of power too: each run begins at the clock's nanoseconds.
 
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::follower::{Follower, Following, GivenUp, WhenSpent};
 use super::keys::{order, unorder};
 use super::outbox_bytes::{Entry, Named, superseded_key};
 use super::{Kind, Kv, Op, Store, StoreBatch, StoreError, bar_bytes, value};
@@ -37,12 +38,29 @@ pub struct Keep {
 }
 
 /// What one commit stored, as far as it is still known.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Commit {
+    /// When that was, where it was noted.
+    pub stored_at: Option<TimeNs>,
     /// The bars.
     pub bars: BarBatch,
     /// Per bar, its position.
     pub positions: Vec<u64>,
+    /// Per bar the revision it replaced, where there was one and it was asked for.
+    pub previous: Vec<Option<(BarHead, Vec<u64>)>>,
+    /// Positions of bars that were asked for and cannot be read any more: they have expired, or are damaged.
+    pub lost: Vec<u64>,
+}
+
+/// What is to be read.
+struct Question<'a> {
+    position: u64,
+    to: u64,
+    most: usize,
+    /// Only the bars of this follower, every one of which is to be accounted for.
+    follower: Option<&'a Follower>,
+    /// Whether the revisions they replaced are wanted, too.
+    previous: bool,
 }
 
 /// A stretch of the outbox.
@@ -83,12 +101,20 @@ struct State {
     end: u64,
     /// Whether this run has added anything.
     begun: bool,
+    followers: Vec<Arc<Follower>>,
 }
 
 struct Part {
     first: u64,
     began: TimeNs,
     bytes: u64,
+    entries: Arc<str>,
+    superseded: Arc<str>,
+}
+
+/// Where a partition is.
+struct PartNames {
+    first: u64,
     entries: Arc<str>,
     superseded: Arc<str>,
 }
@@ -129,10 +155,15 @@ impl Outbox {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that everything below `end` is committed.
-    pub fn advance(&self, end: u64) {
+    /// Notes that everything below `end` is committed: of a spec so many bars, by granularity.
+    pub fn advance(&self, end: u64, added: Option<(SpecId, Vec<u64>)>) {
         let mut state = self.lock();
         state.end = state.end.max(end);
+        let Some((spec, added)) = added else { return };
+        for follower in &state.followers {
+            let wanted = (0..).zip(&added).filter(|(granularity, _)| follower.wants(spec, *granularity));
+            follower.expect(wanted.map(|(_, bars)| bars).sum());
+        }
     }
 }
 
@@ -145,7 +176,12 @@ impl StoreBatch {
         let before = state.end;
         let position = if state.begun { before } else { before.max(u64::try_from(now).unwrap_or(0)) };
         (state.begun, state.end) = (true, position);
-        let is_over = |part: &Part| part.bytes > PART_BYTES.min(keep.bytes / 4) || now - part.began > keep.time / PARTS;
+        if let Err(error) = state.refuse_if_spent(now) {
+            self.error = Some(error);
+            return before;
+        }
+        let cut = state.cut(keep);
+        let is_over = |part: &Part| part.bytes > cut.bytes || now - part.began > cut.time;
         if state.parts.back().is_none_or(|part| part.first < position && is_over(part)) {
             // Nothing lies between where the last run ended and here, so who is there is not too late.
             state.parts.push_back(Part::new(before, now, 0));
@@ -153,7 +189,7 @@ impl StoreBatch {
         let Some(part) = state.parts.back_mut() else { return position };
         let key = Bytes::copy_from_slice(&position.to_be_bytes());
         let lengths: Vec<_> = spec.spec.granularities.iter().map(|granularity| granularity.length).collect();
-        let entry = value::frame(&key, &Entry::write(&spec.spec.name, &lengths, &bars.heads));
+        let entry = value::frame(&key, &Entry::write(&spec.spec.name, &lengths, &bars.heads, now));
         part.bytes += entry.len() as u64;
         self.put_record(Op::Put { space: part.entries.clone(), key, value: entry });
         for (head, words) in replaced {
@@ -163,6 +199,11 @@ impl StoreBatch {
             part.bytes += (key.len() + value.len()) as u64;
             self.put_record(Op::Put { space: part.superseded.clone(), key: key.into(), value });
         }
+        let mut added = vec![0; lengths.len()];
+        for head in &bars.heads {
+            added.get_mut(usize::from(head.granularity)).into_iter().for_each(|bars: &mut u64| *bars += 1);
+        }
+        self.outbox_added = Some((bars.spec, added));
         self.outbox_end = position + bars.len() as u64;
         position
     }
@@ -174,32 +215,52 @@ impl Store {
         self.inner.outbox.lock().end
     }
 
-    /// Reads from `position` on, at least one commit and up to about `most` bars; what has expired meanwhile, or cannot
-    /// be read, is left out.
+    /// The positions that are kept.
+    pub fn outbox_kept(&self) -> Range<u64> {
+        self.inner.outbox.lock().kept()
+    }
+
+    /// Reads about `most` bars from `position` on; what has expired meanwhile, or cannot be read, is left out.
     ///
     /// # Errors
     /// The position is not kept, or the store fails.
     pub fn outbox_from(&self, position: u64, most: usize) -> Result<Stretch, OutboxError> {
-        let (parts, end) = {
-            let state = self.inner.outbox.lock();
-            let oldest = state.parts.front().map_or(state.end, |part| part.first);
-            if !(oldest..=state.end).contains(&position) {
-                return Err(OutboxError::Outside { position, oldest, end: state.end });
-            }
-            let spaces = state.parts.iter().map(|part| (part.first, part.entries.clone(), part.superseded.clone()));
-            (spaces.collect::<Vec<_>>(), state.end)
-        };
+        self.read_outbox(&Question { position, to: u64::MAX, most, follower: None, previous: false })
+    }
+
+    /// Reads of about `most` bars in `[position, to)` those that are meant for `follower`; with `previous` the revisions
+    /// they replaced, too. What cannot be read is told.
+    ///
+    /// # Errors
+    /// The position is not kept, or the store fails.
+    pub fn outbox_for(
+        &self,
+        follower: &Follower,
+        (position, to): (u64, u64),
+        most: usize,
+        previous: bool,
+    ) -> Result<Stretch, OutboxError> {
+        self.read_outbox(&Question { position, to, most, follower: Some(follower), previous })
+    }
+
+    fn read_outbox(&self, question: &Question<'_>) -> Result<Stretch, OutboxError> {
+        let Question { position, most, .. } = *question;
+        let (parts, kept) = self.outbox_parts();
+        if !(kept.start..=kept.end).contains(&position) {
+            return Err(OutboxError::Outside { position, oldest: kept.start, end: kept.end });
+        }
+        let end = kept.end.min(question.to);
         let mut stretch = Stretch { commits: Vec::new(), next: position };
         let mut bars = 0;
-        for (at, (_, entries, _)) in parts.iter().enumerate() {
-            if parts.get(at + 1).is_some_and(|next| next.0 <= position) || bars >= most {
+        for (at, part) in parts.iter().enumerate() {
+            if parts.get(at + 1).is_some_and(|next| next.first <= position) || part.first >= end || bars >= most {
                 continue;
             }
-            let later: Vec<_> = parts[at..].iter().map(|(_, _, superseded)| superseded.clone()).collect();
-            for (first, entry) in self.entries(entries, stretch.next, end, most - bars)? {
+            let later: Vec<_> = parts[at..].iter().map(|part| part.superseded.clone()).collect();
+            for (first, entry) in self.entries(&part.entries, stretch.next, end, most - bars)? {
                 stretch.next = first + entry.bars.len() as u64;
                 bars += entry.bars.len();
-                stretch.commits.extend(self.resolve(first, &entry, &later)?);
+                stretch.commits.extend(self.resolve(first, &entry, &later, question)?);
             }
         }
         if bars < most {
@@ -208,7 +269,46 @@ impl Store {
         Ok(stretch)
     }
 
-    /// The entries of one partition from `position` on, below `end`.
+    /// The partitions there are, and the positions that are kept.
+    fn outbox_parts(&self) -> (Vec<PartNames>, Range<u64>) {
+        let state = self.inner.outbox.lock();
+        let names = |part: &Part| PartNames {
+            first: part.first,
+            entries: part.entries.clone(),
+            superseded: part.superseded.clone(),
+        };
+        (state.parts.iter().map(names).collect(), state.kept())
+    }
+
+    /// Visits the bars named in `[from, to)`, without reading them: spec, granularity, position.
+    ///
+    /// # Errors
+    /// The port fails.
+    pub(super) fn visit_named(
+        &self,
+        from: u64,
+        to: u64,
+        visit: &mut dyn FnMut(SpecId, u8, u64),
+    ) -> Result<(), StoreError> {
+        let (parts, kept) = self.outbox_parts();
+        let (from, to) = (from.max(kept.start), to.min(kept.end));
+        for (at, part) in parts.iter().enumerate() {
+            if from >= to || part.first >= to || parts.get(at + 1).is_some_and(|next| next.first <= from) {
+                continue;
+            }
+            for (first, entry) in self.entries(&part.entries, from.max(part.first), to, usize::MAX)? {
+                let spec = self.inner.specs.iter().find(|store| store.spec.name == entry.spec);
+                let Some(spec) = spec.map(|store| &store.spec) else { continue };
+                for (position, bar) in (first..).zip(&entry.bars) {
+                    let granularity = spec.granularities.iter().position(|known| known.length == bar.window);
+                    granularity.into_iter().for_each(|granularity| visit(spec.id, granularity as u8, position));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of one partition from `position` on, below `end`, cut to `most` bars.
     fn entries(&self, space: &str, position: u64, end: u64, most: usize) -> Result<Vec<(u64, Entry)>, StoreError> {
         let (mut found, mut bars, mut corrupt) = (Vec::new(), 0, Vec::new());
         let (from, to) = (self.entry_with(space, position)?, end.to_be_bytes());
@@ -217,7 +317,9 @@ impl Store {
             match value::open(key, &frame).and_then(|payload| Entry::read(&payload)) {
                 Some(mut entry) => {
                     let before = position.saturating_sub(first).min(entry.bars.len() as u64);
-                    entry.bars.drain(..before as usize);
+                    entry.bars.truncate(usize::try_from(end - first).unwrap_or(usize::MAX));
+                    entry.bars.drain(..(before as usize).min(entry.bars.len()));
+                    entry.bars.truncate(most - bars);
                     bars += entry.bars.len();
                     found.push((first + before, entry));
                 }
@@ -246,22 +348,42 @@ impl Store {
     }
 
     /// The bars an entry names, as they were then.
-    fn resolve(&self, first: u64, entry: &Entry, later: &[Arc<str>]) -> Result<Option<Commit>, StoreError> {
+    fn resolve(
+        &self,
+        first: u64,
+        entry: &Entry,
+        later: &[Arc<str>],
+        question: &Question<'_>,
+    ) -> Result<Option<Commit>, StoreError> {
         let Some(store) = self.inner.specs.iter().find(|store| store.spec.name == entry.spec) else { return Ok(None) };
-        let mut commit = Commit { bars: BarBatch::new(store.spec.id), positions: Vec::new() };
-        commit.bars.position = first;
+        let id = store.spec.id;
+        if question.follower.is_some_and(|follower| follower.following.spec != id) {
+            return Ok(None);
+        }
+        let mut commit = Commit {
+            stored_at: entry.stored_at,
+            bars: BarBatch { position: first, ..BarBatch::new(id) },
+            ..Commit::default()
+        };
         for (position, bar) in (first..).zip(&entry.bars) {
             let known = store.spec.granularities.iter().position(|granularity| granularity.length == bar.window);
-            let Some(granularity) = known else { continue };
-            let found = match self.bar(store.spec.id, granularity as u8, bar.series, bar.start)? {
-                Some((head, _)) if head.revision > bar.revision => {
-                    self.superseded(store.spec.id, granularity, bar, later)?
-                }
+            let wanted =
+                |granularity: &usize| question.follower.is_none_or(|whose| whose.wants(id, *granularity as u8));
+            let Some(granularity) = known.filter(wanted) else { continue };
+            let found = match self.bar(id, granularity as u8, bar.series, bar.start)? {
+                Some((head, _)) if head.revision > bar.revision => self.superseded(id, granularity, bar, later)?,
                 found => found,
             };
-            if let Some((head, words)) = found.filter(|(head, _)| head.revision == bar.revision) {
-                commit.bars.push(head, &words);
-                commit.positions.push(position);
+            let Some((head, words)) = found.filter(|(head, _)| head.revision == bar.revision) else {
+                commit.lost.push(position);
+                continue;
+            };
+            commit.bars.push(head, &words);
+            commit.positions.push(position);
+            if question.previous {
+                let before = bar.revision.checked_sub(1).map(|revision| Named { revision, ..*bar });
+                let before = before.map(|bar| self.superseded(id, granularity, &bar, later)).transpose()?;
+                commit.previous.push(before.flatten());
             }
         }
         Ok(Some(commit))
@@ -294,25 +416,114 @@ impl Store {
         Ok(None)
     }
 
-    /// Drops the oldest partitions that `keep` does not cover.
+    /// Drops the oldest partitions that neither `keep` covers nor a follower holds. One whose spool is spent holds nothing
+    /// beyond it, and the bars it loses are counted.
     ///
     /// # Errors
     /// The port fails.
     pub fn trim_outbox(&self, now: TimeNs, keep: Keep) -> Result<(), StoreError> {
-        loop {
-            let dropped = {
-                let mut state = self.inner.outbox.lock();
-                let bytes: u64 = state.parts.iter().map(|part| part.bytes).sum();
-                // What comes after a partition was begun is younger than that.
-                let is_old = state.parts.get(1).is_some_and(|next| next.began < now.saturating_sub(keep.time));
-                if state.parts.len() < 2 || !(is_old || bytes > keep.bytes) {
-                    return Ok(());
-                }
-                state.parts.pop_front()
-            };
+        while let Some((end, losers)) = self.inner.outbox.lock().oldest_to_go(now, keep) {
+            for (follower, why) in losers {
+                let bars = self.give_up(&follower, 0, end, why)?;
+                // It is counted before it is gone.
+                self.save_follower(&follower, &[])?;
+                let sink = &follower.following.sink;
+                tracing::error!(sink, bars, ?why, "the spool is spent: the oldest bars in it are dropped");
+            }
+            let dropped = self.inner.outbox.lock().parts.pop_front();
             for space in dropped.iter().flat_map(|part| [&part.entries, &part.superseded]) {
                 self.inner.kv.drop_space(space)?;
             }
         }
+        Ok(())
+    }
+
+    /// Takes a follower in, and counts what is outstanding for it.
+    pub(super) fn adopt(&self, follower: &Arc<Follower>) -> Result<(), StoreError> {
+        self.inner.outbox.lock().followers.push(follower.clone());
+        self.count_outstanding(follower)
+    }
+
+    /// Where a follower has settled everything there is, bars still counted as outstanding were in entries that are damaged
+    /// or gone: they are counted as unreadable.
+    pub fn account_for_lost(&self, follower: &Follower) {
+        let state = self.inner.outbox.lock();
+        let bars = follower.account_for_lost(state.end);
+        if bars > 0 {
+            tracing::error!(sink = follower.following.sink, bars, "bars of damaged outbox entries are given up");
+        }
+    }
+
+    /// The bytes of the outbox that a follower holds, and when the oldest of them was begun.
+    pub fn held_by(&self, follower: &Follower) -> (u64, Option<TimeNs>) {
+        self.inner.outbox.lock().held_by(follower)
+    }
+}
+
+impl State {
+    fn kept(&self) -> Range<u64> {
+        self.parts.front().map_or(self.end, |part| part.first)..self.end
+    }
+
+    /// When a partition is followed by another: soon enough that every budget is a few of them.
+    fn cut(&self, keep: Keep) -> Keep {
+        let spools = || self.followers.iter().map(|follower| follower.following.spool);
+        let bytes = spools().map(|spool| spool.bytes).fold(keep.bytes, u64::min) / 4;
+        let time = spools().map(|spool| spool.age).fold(keep.time, DurationNs::min) / PARTS;
+        Keep { time, bytes: bytes.min(PART_BYTES) }
+    }
+
+    /// What a follower holds: everything from the partition on in which its oldest bar lies.
+    fn held_by(&self, follower: &Follower) -> (u64, Option<TimeNs>) {
+        let Some(from) = follower.holds_from() else { return (0, None) };
+        let at = self.parts.partition_point(|part| part.first <= from).saturating_sub(1);
+        let bytes = self.parts.range(at..).map(|part| part.bytes).sum();
+        (bytes, self.parts.get(at).map(|part| part.began))
+    }
+
+    /// Why nothing may be stored, if a spool that is not to be dropped from is spent.
+    fn refuse_if_spent(&self, now: TimeNs) -> Result<(), StoreError> {
+        let refuses = |follower: &&Arc<Follower>| follower.following.spool.when_spent == WhenSpent::Refuse;
+        for follower in self.followers.iter().filter(refuses) {
+            let (Following { sink, spool, .. }, (used, since)) = (&follower.following, self.held_by(follower));
+            let age = since.map_or(0, |since| now - since);
+            if used > spool.bytes || age > spool.age {
+                return Err(StoreError::SpoolSpent {
+                    sink: sink.clone(),
+                    used,
+                    budget: spool.bytes,
+                    age,
+                    most: spool.age,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the oldest partition is to go: where it ends, and which followers lose something by it, and why.
+    fn oldest_to_go(&self, now: TimeNs, keep: Keep) -> Option<(u64, Vec<(Arc<Follower>, GivenUp)>)> {
+        let (next, bytes) = (self.parts.get(1)?, self.parts.iter().map(|part| part.bytes).sum::<u64>());
+        // What comes after a partition was begun is younger than that.
+        let is_older = |than: DurationNs| next.began < now.saturating_sub(than);
+        if !is_older(keep.time) && bytes <= keep.bytes {
+            return None;
+        }
+        let mut losers = Vec::new();
+        for follower in &self.followers {
+            if follower.holds_from().is_none_or(|from| from >= next.first) {
+                continue;
+            }
+            let spool = follower.following.spool;
+            let spent = match (bytes > spool.bytes, is_older(spool.age)) {
+                (true, _) => GivenUp::SpoolFull,
+                (_, true) => GivenUp::SpoolExpired,
+                _ => return None,
+            };
+            if spool.when_spent == WhenSpent::Refuse {
+                return None;
+            }
+            losers.push((follower.clone(), spent));
+        }
+        Some((next.first, losers))
     }
 }

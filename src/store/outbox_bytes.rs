@@ -8,6 +8,8 @@ use crate::model::{BarHead, DurationNs, SeriesId, TimeNs};
 /// What one commit stored.
 #[derive(Debug, PartialEq)]
 pub(super) struct Entry {
+    /// When it was stored; `None` in entries of before that was noted.
+    pub stored_at: Option<TimeNs>,
     /// The spec's name.
     pub spec: String,
     /// In their order.
@@ -25,9 +27,12 @@ pub(super) struct Named {
 }
 
 impl Entry {
-    /// Spec · window lengths · bars, each as the difference to the one before; all numbers LEB128.
-    pub fn write(spec: &str, windows: &[DurationNs], heads: &[BarHead]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(32 + heads.len() * 6);
+    /// 0 · time · spec · window lengths · bars, each as the difference to the one before; all numbers LEB128. No name of a
+    /// spec is empty, so the 0 tells it from entries without a time, which begin with the spec.
+    pub fn write(spec: &str, windows: &[DurationNs], heads: &[BarHead], stored_at: TimeNs) -> Vec<u8> {
+        let mut out = Vec::with_capacity(48 + heads.len() * 6);
+        out.push(0);
+        put_varint(&mut out, zigzag(stored_at));
         put_varint(&mut out, spec.len() as u64);
         out.extend_from_slice(spec.as_bytes());
         put_varint(&mut out, windows.len() as u64);
@@ -46,7 +51,11 @@ impl Entry {
 
     /// Reads what [`Entry::write`] wrote; `None` where that is no such thing.
     pub fn read(payload: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(payload);
+        let mut reader = Reader::new(payload.strip_prefix(&[0]).unwrap_or(payload));
+        let stored_at = match payload.first()? {
+            0 => Some(unzigzag(reader.varint().ok()?)),
+            _ => None,
+        };
         let spec = reader.string().ok()?.to_owned();
         let windows =
             (0..count(&mut reader)?).map(|_| Some(reader.varint().ok()? as i64)).collect::<Option<Vec<_>>>()?;
@@ -59,7 +68,7 @@ impl Entry {
             let revision = u32::try_from(reader.varint().ok()?).ok()?;
             named.push(Named { window, series: SeriesId(u32::try_from(series).ok()?), start, revision });
         }
-        reader.rest().is_empty().then_some(Self { spec, bars: named })
+        reader.rest().is_empty().then_some(Self { stored_at, spec, bars: named })
     }
 }
 
@@ -84,14 +93,15 @@ mod tests {
         #[test]
         fn an_entry_is_read_as_it_was_written(
             bars in prop::collection::vec((0..2u8, any::<u32>(), any::<i64>(), any::<u32>()), 0..40),
+            stored_at in any::<i64>(),
         ) {
             let windows = [1_000_000_000, 60_000_000_000];
             let head = |(granularity, series, start, revision): &(u8, u32, i64, u32)| BarHead {
                 granularity: *granularity, series: SeriesId(*series), start: *start, revision: *revision, ..BarHead::default()
             };
             let heads: Vec<_> = bars.iter().map(head).collect();
-            let read = Entry::read(&Entry::write("market_ticks", &windows, &heads)).unwrap();
-            prop_assert_eq!(read.spec, "market_ticks");
+            let read = Entry::read(&Entry::write("market_ticks", &windows, &heads, stored_at)).unwrap();
+            prop_assert_eq!((read.spec.as_str(), read.stored_at), ("market_ticks", Some(stored_at)));
             let named = heads.iter().map(|head| Named {
                 window: windows[usize::from(head.granularity)],
                 series: head.series,
@@ -99,6 +109,16 @@ mod tests {
                 revision: head.revision,
             });
             prop_assert_eq!(read.bars, named.collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn an_entry_without_a_time_is_read_as_well(stored_at in any::<i64>()) {
+            let head = BarHead { series: SeriesId(7), start: 5, revision: 2, ..BarHead::default() };
+            let written = Entry::write("s", &[1_000_000_000], &[head], stored_at);
+            let mut time = Vec::new();
+            put_varint(&mut time, zigzag(stored_at));
+            let read = Entry::read(&written[1 + time.len()..]).unwrap();
+            prop_assert_eq!(&read, &Entry { stored_at: None, ..Entry::read(&written).unwrap() });
         }
 
         #[test]

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, KvError};
-use crate::model::{SeriesId, SpecId, TickBatch, TimeNs};
-use crate::spec::units::format_bytes;
+use crate::model::time::SECOND;
+use crate::model::{DurationNs, SeriesId, SpecId, TickBatch, TimeNs};
+use crate::spec::units::{format_bytes, format_duration};
 
 /// Which bars to visit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,6 +250,24 @@ pub enum StoreError {
         /// The budget.
         budget: u64,
     },
+    /// A sink's spool is spent, and its policy is to let those who write wait.
+    #[error(
+        "the bars that sink {sink:?} has not delivered take {} of its spool of {} and go back {} of at most {}; see to \
+         the broker, raise the sink's spool.bytes or spool.age, or set its on_failure to spool, which drops the oldest",
+        format_bytes(*used), format_bytes(*budget), format_duration(*age / SECOND * SECOND), format_duration(*most)
+    )]
+    SpoolSpent {
+        /// The stage's name.
+        sink: String,
+        /// Bytes held for it.
+        used: u64,
+        /// The most that may be.
+        budget: u64,
+        /// How old the oldest of them may be, at most.
+        age: DurationNs,
+        /// How old it may become.
+        most: DurationNs,
+    },
     /// A granularity the spec does not have.
     #[error("spec {spec:?} has no granularity number {granularity}")]
     NoGranularity {
@@ -262,7 +281,10 @@ pub enum StoreError {
 impl StoreError {
     /// Whether trying again later can help: the device or the budget is full now, or file descriptors have run out.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::OverBudget { .. } | Self::Kv(KvError::Full { .. } | KvError::Busy { .. }))
+        matches!(
+            self,
+            Self::OverBudget { .. } | Self::SpoolSpent { .. } | Self::Kv(KvError::Full { .. } | KvError::Busy { .. })
+        )
     }
 
     /// Whether trying again cannot help: the data or the device is damaged.

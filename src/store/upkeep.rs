@@ -32,6 +32,20 @@ impl Holes {
 }
 
 impl Store {
+    /// A number that this store alone has; chosen at `now` where it has none yet.
+    ///
+    /// # Errors
+    /// The port fails.
+    pub fn identity(&self, now: TimeNs) -> Result<u64, StoreError> {
+        if let Some(identity) = meta::get_u64(&*self.inner.kv, "identity")? {
+            return Ok(identity);
+        }
+        let seed = [now.to_be_bytes(), fastrand::u64(..).to_be_bytes()].concat();
+        let identity = xxhash_rust::xxh3::xxh3_64(&seed);
+        self.inner.kv.commit(vec![meta::put("identity", &identity.to_be_bytes())], Durability::Process)?;
+        Ok(identity)
+    }
+
     /// The port itself.
     pub fn kv(&self) -> &Arc<dyn Kv> {
         &self.inner.kv

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::model::time::MILLISECOND;
 
 use super::{
-    Address, ByteSize, DurationText, Facts, Flow, Kind, Machine, Plan, Problem, Role, StageConfig, compile,
+    Address, ByteSize, Complaint, DurationText, Facts, Flow, Kind, Machine, Plan, Problem, Role, StageConfig, compile,
     parse_config,
 };
 
@@ -84,9 +84,9 @@ impl StageConfig for Ingest {
         Facts { listens: vec![self.listen.0], batch_bytes: self.batch.rows * 64, ..Facts::default() }
     }
 
-    fn check(&self) -> Vec<(&'static str, String)> {
+    fn check(&self) -> Vec<Complaint> {
         let late = self.batch.linger.0 == 0;
-        late.then(|| ("batch.linger", "must be longer than 0s".to_owned())).into_iter().collect()
+        late.then(|| ("batch.linger".into(), "must be longer than 0s".to_owned())).into_iter().collect()
     }
 }
 

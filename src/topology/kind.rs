@@ -1,6 +1,7 @@
 //! What the topology has to know of a stage kind. The table of kinds stands beside the stages themselves.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -75,6 +76,9 @@ pub struct Facts {
     pub warnings: Vec<String>,
 }
 
+/// What is wrong with a config: its key (`batch.rows`), and up to three lines: what is wrong, what is allowed, the remedy.
+pub type Complaint = (Cow<'static, str>, String);
+
 /// The config type of a stage kind.
 pub trait StageConfig: DeserializeOwned + Send + Sync + 'static {
     /// What it asks of the machine.
@@ -82,9 +86,8 @@ pub trait StageConfig: DeserializeOwned + Send + Sync + 'static {
         Facts::default()
     }
 
-    /// What is wrong with it: a key (`batch.rows`) and a message of up to three lines each, what is wrong, what is
-    /// allowed, the remedy.
-    fn check(&self) -> Vec<(&'static str, String)> {
+    /// What is wrong with it.
+    fn check(&self) -> Vec<Complaint> {
         Vec::new()
     }
 }
@@ -118,14 +121,16 @@ impl ConfigNode {
 
     /// Where the value of `key` stands (dots lead into mappings): as near to it as anything was written.
     pub fn place_of(&self, key: &str) -> Place {
-        let mut node = &self.node;
-        for name in key.split('.') {
-            match node.get(name) {
-                Some(inner) => node = inner,
-                None => break,
+        let (mut node, mut key) = (&self.node, key);
+        loop {
+            // A key may have dots of its own.
+            if let Some(inner) = node.get(key) {
+                return inner.place;
             }
+            let Some((name, rest)) = key.split_once('.') else { return node.place };
+            let Some(inner) = node.get(name) else { return node.place };
+            (node, key) = (inner, rest);
         }
-        node.place
     }
 
     /// Where an address that the stage listens at was written; the config's own place if it was not.
@@ -145,7 +150,7 @@ pub fn parse_config<C: StageConfig>(config: &ConfigNode) -> Result<ParsedConfig,
     let Some(value) = value.filter(|_| problems.is_empty()) else { return Err(problems) };
     for (key, message) in value.check() {
         let problem = Problem::of_lines(&format!("`{key}`: {message}"));
-        problems.push(config.sources.at(config.place_of(key), problem));
+        problems.push(config.sources.at(config.place_of(&key), problem));
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -195,8 +200,8 @@ mod tests {
     }
 
     impl StageConfig for Config {
-        fn check(&self) -> Vec<(&'static str, String)> {
-            let zero = (self.batch.rows == 0).then(|| ("batch.rows", "0 rows\n1 or more".to_owned()));
+        fn check(&self) -> Vec<Complaint> {
+            let zero = (self.batch.rows == 0).then(|| ("batch.rows".into(), "0 rows\n1 or more".to_owned()));
             zero.into_iter().collect()
         }
     }

@@ -19,7 +19,7 @@ pub mod settings;
 pub mod written;
 
 pub use compile::{Machine, compile};
-pub use kind::{ConfigNode, Facts, Flow, Kind, ParsedConfig, Role, StageConfig, parse_config};
+pub use kind::{Complaint, ConfigNode, Facts, Flow, Kind, ParsedConfig, Role, StageConfig, parse_config};
 pub use overrides::Override;
 pub use plan::{Budget, MailboxPlan, Plan, StagePlan, WhenFull};
 

@@ -51,7 +51,13 @@ fn a_backup_taken_under_load_is_one_moment_of_the_run() {
     let memory = Arc::new(Memory::new());
     let taken = Arc::new(Mutex::new(Vec::new()));
     simulate(START, async |clock| {
-        let seams = Seams { kv: memory.clone(), clock, chaos: None, sources: Vec::new() };
+        let seams = Seams {
+            kv: memory.clone(),
+            clock,
+            brokers: Arc::new(barline::broker::MemoryBroker::default()),
+            chaos: None,
+            sources: Vec::new(),
+        };
         let launched =
             assemble(seams, plan("scaled.yaml", &[]), cascading_specs(), 4, script).launch(Placement::SameThread);
         for number in 0..4 {

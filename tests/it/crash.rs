@@ -10,7 +10,7 @@
 //!
 //! By hand, for longer: `BARLINE_KILLS=500 cargo test --release -p barline --test it sigkill -- --nocapture`.
 
-mod load;
+pub mod load;
 mod sightings;
 mod subscriber;
 
@@ -86,7 +86,7 @@ fn sigkill_at_any_instant_loses_nothing_that_was_acknowledged_and_shows_nothing_
 
 /// A port nobody listens on, below those the system gives away for outgoing connections: it stays free while the server
 /// is away.
-fn quiet_port() -> SocketAddr {
+pub fn quiet_port() -> SocketAddr {
     loop {
         let address = SocketAddr::from(([127, 0, 0, 1], fastrand::u16(10_000..30_000)));
         if TcpListener::bind(address).is_ok() {

@@ -47,7 +47,13 @@ fn after_a_run(seed: u64, check: impl Fn(&mut fastrand::Rng, &[Tick], &Context))
     let script = script(&mut random);
     let ticks: Vec<Tick> = script.iter().flat_map(|(_, ticks)| ticks.clone()).collect();
     simulate(START, async |clock| {
-        let seams = Seams { kv: Arc::new(Memory::new()), clock, chaos: None, sources: Vec::new() };
+        let seams = Seams {
+            kv: Arc::new(Memory::new()),
+            clock,
+            brokers: Arc::new(barline::broker::MemoryBroker::default()),
+            chaos: None,
+            sources: Vec::new(),
+        };
         let app = assemble(seams, plan("scaled.yaml", &[]), cascading_specs(), SERIES, script);
         let context = app.context.clone();
         assert!(app.launch(Placement::SameThread).wait().await.is_clean(), "seed {seed}");
@@ -216,7 +222,13 @@ fn installing_while_the_pipeline_runs_never_loses_a_tick_nor_counts_one_twice() 
         let instances = format!("aggregate.instances={}", random.u32(1..4));
         simulate(START, async |clock| {
             let chaos: Arc<dyn Chaos> = Arc::new(SeededChaos::new(seed, rough));
-            let seams = Seams { kv: Arc::new(Memory::new()), clock, chaos: Some(chaos), sources: Vec::new() };
+            let seams = Seams {
+                kv: Arc::new(Memory::new()),
+                clock,
+                brokers: Arc::new(barline::broker::MemoryBroker::default()),
+                chaos: Some(chaos),
+                sources: Vec::new(),
+            };
             let app = assemble(seams, plan("scaled.yaml", &[&instances]), cascading_specs(), SERIES, script);
             let context = app.context.clone();
             let launched = app.launch(Placement::SameThread);

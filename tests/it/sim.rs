@@ -66,7 +66,13 @@ fn run(seed: u64, file: &str, rates: Rates) -> Outcome {
     let instances = format!("aggregate.instances={}", random.u32(1..most));
     simulate(START, async |clock| {
         let chaos: Arc<dyn Chaos> = Arc::new(SeededChaos::new(seed, rates));
-        let seams = Seams { kv: Arc::new(Memory::new()), clock, chaos: Some(chaos), sources: Vec::new() };
+        let seams = Seams {
+            kv: Arc::new(Memory::new()),
+            clock,
+            brokers: Arc::new(barline::broker::MemoryBroker::default()),
+            chaos: Some(chaos),
+            sources: Vec::new(),
+        };
         let app = assemble(seams, plan(file, &[&instances]), cascading_specs(), series, script);
         let context = app.context.clone();
         let launched = app.launch(Placement::SameThread);
@@ -123,7 +129,13 @@ fn run_late(seed: u64, policy: LatePolicy, rates: Rates) -> (u64, LedgerSnapshot
     let specs = Specs::new(specs().iter().map(with_policy).collect());
     simulate(START, async |clock| {
         let chaos: Arc<dyn Chaos> = Arc::new(SeededChaos::new(seed, rates));
-        let seams = Seams { kv: Arc::new(Memory::new()), clock, chaos: Some(chaos), sources: Vec::new() };
+        let seams = Seams {
+            kv: Arc::new(Memory::new()),
+            clock,
+            brokers: Arc::new(barline::broker::MemoryBroker::default()),
+            chaos: Some(chaos),
+            sources: Vec::new(),
+        };
         let app = assemble(seams, plan("scaled.yaml", &[]), specs, 4, script);
         let context = app.context.clone();
         let report = app.launch(Placement::SameThread).wait().await;

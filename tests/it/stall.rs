@@ -40,7 +40,13 @@ fn a_stalled_writer_stops_the_source_and_loses_nothing() {
     let ticks: Vec<Tick> = script.iter().flat_map(|(_, ticks)| ticks.clone()).collect();
     simulate(START, async |clock| {
         let chaos: Option<Arc<dyn Chaos>> = Some(Arc::new(StalledWriter(Duration::from_secs(60))));
-        let seams = Seams { kv: Arc::new(Memory::new()), clock: clock.clone(), chaos, sources: Vec::new() };
+        let seams = Seams {
+            kv: Arc::new(Memory::new()),
+            clock: clock.clone(),
+            brokers: Arc::new(barline::broker::MemoryBroker::default()),
+            chaos,
+            sources: Vec::new(),
+        };
         let small = ["journal", "route", "aggregate", "write"].map(|stage| format!("{stage}.mailbox.capacity=2"));
         let small: Vec<&str> = small.iter().map(String::as_str).collect();
         let app = assemble(seams, plan("edge.yaml", &small), specs(), 4, script);
@@ -75,7 +81,13 @@ fn a_source_that_drops_the_newest_never_waits_and_counts_every_tick() {
     let all: Vec<Vec<Tick>> = batches.iter().map(|(_, ticks)| ticks.clone()).collect();
     simulate(START, async |clock| {
         let chaos: Option<Arc<dyn Chaos>> = Some(Arc::new(StalledWriter(Duration::from_millis(900))));
-        let seams = Seams { kv: Arc::new(Memory::new()), clock, chaos, sources: Vec::new() };
+        let seams = Seams {
+            kv: Arc::new(Memory::new()),
+            clock,
+            brokers: Arc::new(barline::broker::MemoryBroker::default()),
+            chaos,
+            sources: Vec::new(),
+        };
         let mut changes = ["journal", "aggregate", "write"].map(|stage| format!("{stage}.mailbox.capacity=1")).to_vec();
         changes.push("journal.mailbox.when_full=drop_newest".to_owned());
         let changes: Vec<&str> = changes.iter().map(String::as_str).collect();

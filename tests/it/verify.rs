@@ -42,7 +42,13 @@ fn after_a_run() -> (Arc<Memory>, Vec<Tick>) {
     let ticks = script.iter().flat_map(|(_, ticks)| ticks.clone()).collect();
     let memory = Arc::new(Memory::new());
     simulate(START, async |clock| {
-        let seams = Seams { kv: memory.clone(), clock, chaos: None, sources: Vec::new() };
+        let seams = Seams {
+            kv: memory.clone(),
+            clock,
+            brokers: Arc::new(barline::broker::MemoryBroker::default()),
+            chaos: None,
+            sources: Vec::new(),
+        };
         let app = assemble(seams, plan("scaled.yaml", &[]), cascading_specs(), 3, script);
         assert!(app.launch(Placement::SameThread).wait().await.is_clean());
     });

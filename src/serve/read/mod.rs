@@ -7,6 +7,7 @@ pub mod bars;
 pub mod error;
 pub mod outlet;
 pub mod select;
+pub mod sinks;
 pub mod specs;
 pub mod state;
 pub mod ticks;

@@ -26,7 +26,7 @@ use crate::runtime::source::Running;
 use crate::runtime::{Built, Context, Door, Guard, Source, SourceContext, StageError};
 use crate::spec::units::{Address, ByteSize, DurationText};
 use crate::topology::security::Role;
-use crate::topology::{Facts, Flow, Kind, Plan, StageConfig, StagePlan, parse_config};
+use crate::topology::{Complaint, Facts, Flow, Kind, Plan, StageConfig, StagePlan, parse_config};
 use collector::Collector;
 
 /// The kind's row in the topology's table.
@@ -104,19 +104,19 @@ impl StageConfig for Config {
         }
     }
 
-    fn check(&self) -> Vec<(&'static str, String)> {
+    fn check(&self) -> Vec<Complaint> {
         let mut problems = Vec::new();
         if !(1..=MAX_ROWS).contains(&self.batch.rows) {
-            problems.push(("batch.rows", format!("{} is not in 1..={MAX_ROWS}", self.batch.rows)));
+            problems.push(("batch.rows".into(), format!("{} is not in 1..={MAX_ROWS}", self.batch.rows)));
         }
         if self.batch.linger.0 <= 0 {
-            problems.push(("batch.linger", "must be longer than zero".to_owned()));
+            problems.push(("batch.linger".into(), "must be longer than zero".to_owned()));
         }
         if !(1..=65_536).contains(&self.max_connections) {
-            problems.push(("max_connections", format!("{} is not in 1..=65536", self.max_connections)));
+            problems.push(("max_connections".into(), format!("{} is not in 1..=65536", self.max_connections)));
         }
         if !(1024..=256 << 20).contains(&self.max_message.0) {
-            problems.push(("max_message", format!("{} bytes is not in 1KiB..=256MiB", self.max_message.0)));
+            problems.push(("max_message".into(), format!("{} bytes is not in 1KiB..=256MiB", self.max_message.0)));
         }
         problems
     }

@@ -22,7 +22,7 @@ use crate::runtime::source::Running;
 use crate::runtime::{Built, Context, InstanceState, Source, SourceContext, StageError};
 use crate::spec::units::{DurationText, format_duration};
 use crate::spec::{Spec, UnknownDimensions};
-use crate::topology::{Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
+use crate::topology::{Complaint, Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
 use machine::{Machine, Resource};
 
 /// The kind's row in the topology's table.
@@ -64,9 +64,9 @@ impl StageConfig for Config {
         Facts { batch_bytes: 64 << 10, memory: 1 << 20, ..Facts::default() }
     }
 
-    fn check(&self) -> Vec<(&'static str, String)> {
+    fn check(&self) -> Vec<Complaint> {
         let too_often = (self.every.0 < SHORTEST)
-            .then(|| ("every", format!("a reading every {}\n10ms or longer", format_duration(self.every.0))));
+            .then(|| ("every".into(), format!("a reading every {}\n10ms or longer", format_duration(self.every.0))));
         too_often.into_iter().collect()
     }
 }

@@ -255,7 +255,11 @@ impl World {
         let (sending, shared) = (self.sending.clone(), context.clone());
         let source = move |_| Ok(sending.source(shared.clone(), spec));
         sources.push(("ingest".into(), Built::Source(Box::new(source))));
-        let app = App::over(Seams { kv, clock, chaos, sources }, plan, specs)?;
+        let app = App::over(
+            Seams { kv, clock, brokers: Arc::new(barline::broker::MemoryBroker::default()), chaos, sources },
+            plan,
+            specs,
+        )?;
         let _ = context.set(app.context.clone());
         for id in 0..self.sending.series {
             let key = SeriesKey::new([("symbol", format!("S{id}").as_str())]).unwrap();

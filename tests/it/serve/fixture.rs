@@ -133,6 +133,8 @@ impl Fixture {
             producers: Arc::default(),
             recovered_to: 0,
             recovery: Arc::default(),
+            brokers: Arc::new(barline::broker::MemoryBroker::default()),
+            sinks: Arc::default(),
             chaos: None,
             specs: Arc::new(specs),
             store,

@@ -34,7 +34,7 @@ fn read(store: &Store, mut position: u64, most: usize) -> Vec<(u64, u32, TimeNs,
     let mut found = Vec::new();
     loop {
         let stretch = store.outbox_from(position, most).unwrap();
-        for Commit { bars, positions } in &stretch.commits {
+        for Commit { bars, positions, .. } in &stretch.commits {
             for (head, position) in bars.heads.iter().zip(positions) {
                 assert_eq!(bars.state(head), [head.ticks, u64::from(head.revision)]);
                 found.push((*position, head.series.0, head.start, head.revision, head.ticks));

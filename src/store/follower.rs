@@ -1,0 +1,379 @@
+//! Who follows the outbox and must not miss anything: a durable cursor, and the count of what became of every bar.
+//!
+//! A follower is registered before anything is stored, and from then on the outbox keeps for it what it has not settled,
+//! within its spool. Every bar meant for it is settled once, under one [`Fate`], so that
+//! `bars stored for it = delivered + dropped + quarantined + skipped + outstanding` at any time. Cursor and counts are one record:
+//!
+//! ```text
+//! cursor/<sink>/<spec>             JSON: the outstanding positions, and what became of the others
+//! refused/<sink>/<spec>/<number>   JSON: a bar its broker will never take, and why; the last ones are kept
+//! ```
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::cursor::Cursor;
+use super::{Durability, Kind, Op, Store, StoreError, keys, meta, value};
+use crate::model::{DurationNs, SpecId, TimeNs};
+
+/// What the names of all cursors begin with.
+pub const CURSOR: &str = "cursor/";
+/// What the names of all records of refused bars begin with.
+pub const REFUSED: &str = "refused/";
+/// How many refused bars of one follower are kept for inspection.
+const REFUSED_KEPT: u64 = 100;
+
+/// What somebody wants to follow.
+#[derive(Debug, Clone)]
+pub struct Following {
+    /// Who: the stage's name.
+    pub sink: String,
+    /// The bars of this spec.
+    pub spec: SpecId,
+    /// Per granularity of the spec: whether its bars are wanted.
+    pub granularities: Vec<bool>,
+    /// What is kept for it.
+    pub spool: Spool,
+    /// Whether it begins with the oldest bar there is, the first time, rather than with the next.
+    pub from_earliest: bool,
+}
+
+/// How much of the outbox is kept for a follower that does not keep up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spool {
+    /// At most this many bytes.
+    pub bytes: u64,
+    /// At most this long.
+    pub age: DurationNs,
+    /// What happens when that is spent.
+    pub when_spent: WhenSpent,
+}
+
+/// What happens when a spool is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenSpent {
+    /// The oldest partition goes, its bars are counted as dropped.
+    DropOldest,
+    /// Nothing more is stored until there is room: whoever writes waits.
+    Refuse,
+}
+
+/// Why a bar was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GivenUp {
+    /// The spool's bytes were spent.
+    SpoolFull,
+    /// It had been in the spool for longer than that keeps it.
+    SpoolExpired,
+    /// The broker could not be reached, and the policy is not to wait for it.
+    Unreachable,
+    /// It could not be read any more: expired by retention, or damaged.
+    Unreadable,
+}
+
+/// What became of a bar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is where it was to go.
+    Delivered,
+    /// It was given up.
+    Dropped(GivenUp),
+    /// It will never be taken, and is put aside.
+    Quarantined,
+    /// It is none of those that are to be sent.
+    Skipped,
+}
+
+/// A stretch of positions that is done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// Where it begins.
+    pub from: u64,
+    /// Where it ends.
+    pub to: u64,
+    /// The fate of the bar at its last position; `None` where none of its bars is the follower's.
+    pub fate: Option<Fate>,
+}
+
+/// A bar that will never be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its position.
+    pub position: u64,
+    /// The topic it was for.
+    pub topic: String,
+    /// The record's key.
+    pub key: String,
+    /// Why.
+    pub reason: String,
+    /// How large it is, encoded.
+    pub bytes: usize,
+    /// When that was.
+    pub at: TimeNs,
+}
+
+/// What became of the bars of a follower, since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FollowerCounts {
+    /// Where they were to go.
+    pub delivered: u64,
+    /// Put aside.
+    pub quarantined: u64,
+    /// Not to be sent: amendments, where none are.
+    pub skipped: u64,
+    /// Given up, the spool's bytes being spent.
+    pub spool_full: u64,
+    /// Given up, the spool's time being over.
+    pub spool_expired: u64,
+    /// Given up, the broker being out of reach.
+    pub unreachable: u64,
+    /// Given up, as they could not be read any more.
+    pub unreadable: u64,
+    /// Not settled yet.
+    #[serde(skip)]
+    pub outstanding: u64,
+}
+
+/// The record of a follower.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FollowerRecord {
+    /// What is outstanding.
+    pub cursor: Cursor,
+    /// What became of the rest.
+    #[serde(flatten)]
+    pub counts: FollowerCounts,
+}
+
+/// A follower.
+pub struct Follower {
+    /// What it follows.
+    pub following: Following,
+    record: String,
+    state: Mutex<FollowerRecord>,
+    dirty: AtomicBool,
+}
+
+impl FollowerCounts {
+    /// All bars that were meant for it.
+    pub fn named(&self) -> u64 {
+        self.delivered + self.quarantined + self.skipped + self.dropped() + self.outstanding
+    }
+
+    /// All that were given up.
+    pub fn dropped(&self) -> u64 {
+        self.dropped_by_reason().iter().map(|(_, bars)| bars).sum()
+    }
+
+    /// What was given up, by reason.
+    pub fn dropped_by_reason(&self) -> [(&'static str, u64); 4] {
+        [
+            ("spool_full", self.spool_full),
+            ("spool_expired", self.spool_expired),
+            ("unreachable", self.unreachable),
+            ("unreadable", self.unreadable),
+        ]
+    }
+
+    fn count(&mut self, fate: Fate, bars: u64) {
+        *match fate {
+            Fate::Delivered => &mut self.delivered,
+            Fate::Quarantined => &mut self.quarantined,
+            Fate::Skipped => &mut self.skipped,
+            Fate::Dropped(GivenUp::SpoolFull) => &mut self.spool_full,
+            Fate::Dropped(GivenUp::SpoolExpired) => &mut self.spool_expired,
+            Fate::Dropped(GivenUp::Unreachable) => &mut self.unreachable,
+            Fate::Dropped(GivenUp::Unreadable) => &mut self.unreadable,
+        } += bars;
+        self.outstanding = self.outstanding.saturating_sub(bars);
+    }
+}
+
+impl FollowerRecord {
+    /// Reads a record; `None` where it is damaged.
+    pub fn read(key: &[u8], frame: &bytes::Bytes) -> Option<Self> {
+        let record: Self = serde_json::from_slice(&value::open(key, frame)?).ok()?;
+        record.cursor.is_sound().then_some(record)
+    }
+}
+
+impl Follower {
+    fn lock(&self) -> MutexGuard<'_, FollowerRecord> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is outstanding.
+    pub fn cursor(&self) -> Cursor {
+        self.lock().cursor.clone()
+    }
+
+    /// What became of its bars.
+    pub fn counts(&self) -> FollowerCounts {
+        self.lock().counts
+    }
+
+    /// The first outstanding positions at or above `from`.
+    pub fn next_outstanding(&self, from: u64) -> (u64, u64) {
+        self.lock().cursor.next(from)
+    }
+
+    /// Where nothing below `end`, the outbox's, is outstanding: what was counted as such cannot be read any more.
+    pub(super) fn account_for_lost(&self, end: u64) -> u64 {
+        let mut state = self.lock();
+        let lost = if state.cursor.lowest() >= end { state.counts.outstanding } else { 0 };
+        state.counts.count(Fate::Dropped(GivenUp::Unreadable), lost);
+        self.dirty.fetch_or(lost > 0, Relaxed);
+        lost
+    }
+
+    /// Whether bars of this spec and granularity are meant for it.
+    pub fn wants(&self, spec: SpecId, granularity: u8) -> bool {
+        self.following.spec == spec && self.following.granularities.get(usize::from(granularity)) == Some(&true)
+    }
+
+    /// Notes the fate of bars. What is settled already is not counted again.
+    pub fn settle(&self, settled: &[Settled]) {
+        let mut state = self.lock();
+        for Settled { from, to, fate } in settled {
+            if let Some(fate) = fate
+                && state.cursor.contains(to.saturating_sub(1))
+            {
+                state.counts.count(*fate, 1);
+            }
+            state.cursor.settle(*from, *to);
+        }
+        self.dirty.fetch_or(!settled.is_empty(), Relaxed);
+    }
+
+    /// Notes that bars meant for it were stored.
+    pub(super) fn expect(&self, bars: u64) {
+        self.lock().counts.outstanding += bars;
+    }
+
+    /// The lowest outstanding position; `None` where no bar is outstanding.
+    pub(super) fn holds_from(&self) -> Option<u64> {
+        let state = self.lock();
+        (state.counts.outstanding > 0).then(|| state.cursor.lowest())
+    }
+}
+
+impl Store {
+    /// Registers a follower: it goes on where its predecessor of that name ended, and the outbox keeps for it what it has
+    /// not settled. Bars are for it from the moment this returns.
+    ///
+    /// # Errors
+    /// The port fails.
+    pub fn follow(&self, following: Following) -> Result<Arc<Follower>, StoreError> {
+        let record = format!("{CURSOR}{}/{}", following.sink, self.spec(following.spec).spec.name);
+        let kept = self.outbox_kept();
+        let found = self.inner.kv.get(keys::META, record.as_bytes())?;
+        let read = found.as_ref().and_then(|frame| FollowerRecord::read(record.as_bytes(), frame));
+        if let Some(frame) = found.as_ref().filter(|_| read.is_none()) {
+            tracing::error!(record, "the cursor is damaged: everything kept in the outbox is sent again");
+            self.inner.quarantine.take(Kind::Meta, keys::META, record.as_bytes(), frame, None);
+        }
+        let first = if following.from_earliest || found.is_some() { kept.start } else { kept.end };
+        let fresh = FollowerRecord { cursor: Cursor::starting_at(first), counts: FollowerCounts::default() };
+        let mut state = read.unwrap_or(fresh);
+        if state.cursor.lowest() < kept.start && !kept.is_empty() {
+            state.cursor.settle(0, kept.start);
+        }
+        let follower = Arc::new(Follower { following, record, state: Mutex::new(state), dirty: AtomicBool::new(true) });
+        self.adopt(&follower)?;
+        self.save_follower(&follower, &[])?;
+        Ok(follower)
+    }
+
+    /// Makes a follower's cursor and counts durable, where they have changed, together with what was refused.
+    ///
+    /// # Errors
+    /// The port fails; then they are still to be saved.
+    pub fn save_follower(&self, follower: &Follower, refused: &[Refused]) -> Result<(), StoreError> {
+        if !follower.dirty.swap(false, Relaxed) && refused.is_empty() {
+            return Ok(());
+        }
+        let state = follower.lock().clone();
+        // Numbers and strings always have a JSON form.
+        let mut ops = vec![meta::put(&follower.record, &serde_json::to_vec(&state).unwrap_or_default())];
+        let name = follower.record.strip_prefix(CURSOR).unwrap_or(&follower.record);
+        ops.extend((0..).zip(refused).map(|(at, refused)| refused_op(name, state.counts.quarantined + at, refused)));
+        self.inner.kv.commit(ops, Durability::Process).inspect_err(|_| follower.dirty.store(true, Relaxed))?;
+        Ok(())
+    }
+
+    /// Gives up what a follower has outstanding in `[from, to)`.
+    ///
+    /// # Errors
+    /// The port fails.
+    pub fn give_up(&self, follower: &Follower, from: u64, to: u64, why: GivenUp) -> Result<u64, StoreError> {
+        let named = self.named_for(follower, from, to)?;
+        let mut state = follower.lock();
+        let bars = named.iter().filter(|position| state.cursor.contains(**position)).count() as u64;
+        state.counts.count(Fate::Dropped(why), bars);
+        state.cursor.settle(from, to);
+        follower.dirty.store(true, Relaxed);
+        Ok(bars)
+    }
+
+    /// The positions in `[from, to)` of bars that are meant for a follower.
+    fn named_for(&self, follower: &Follower, from: u64, to: u64) -> Result<Vec<u64>, StoreError> {
+        let mut named = Vec::new();
+        self.visit_named(from, to, &mut |spec, granularity, position| {
+            if follower.wants(spec, granularity) {
+                named.push(position);
+            }
+        })?;
+        Ok(named)
+    }
+
+    /// Goes on from another cursor of the same follower, where that is further: what it has settled was delivered.
+    ///
+    /// # Errors
+    /// The port fails.
+    pub fn overtake(&self, follower: &Follower, further: &Cursor) -> Result<(), StoreError> {
+        let named = self.named_for(follower, follower.cursor().lowest(), u64::MAX)?;
+        let mut state = follower.lock();
+        let is_further = |position: &&u64| state.cursor.contains(**position) && !further.contains(**position);
+        let bars = named.iter().filter(is_further).count() as u64;
+        state.counts.count(Fate::Delivered, bars);
+        state.cursor.intersect(further);
+        follower.dirty.store(true, Relaxed);
+        Ok(())
+    }
+
+    /// Counts what is outstanding anew.
+    ///
+    /// # Errors
+    /// The port fails.
+    pub(super) fn count_outstanding(&self, follower: &Follower) -> Result<(), StoreError> {
+        let cursor = follower.cursor();
+        let named = self.named_for(follower, cursor.lowest(), u64::MAX)?;
+        let bars = named.iter().filter(|position| cursor.contains(**position)).count();
+        follower.lock().counts.outstanding = bars as u64;
+        Ok(())
+    }
+
+    /// The bars that were refused for good last, of all followers: the follower's name, and the bar.
+    ///
+    /// # Errors
+    /// The port fails.
+    pub fn refused(&self) -> Result<Vec<(String, Refused)>, StoreError> {
+        let mut found = Vec::new();
+        meta::scan(&*self.inner.kv, REFUSED, &mut |key, frame| {
+            let refused = value::open(key, &frame).and_then(|payload| serde_json::from_slice(&payload).ok());
+            let name = String::from_utf8_lossy(key);
+            let name =
+                name.strip_prefix(REFUSED).and_then(|name| name.rsplit_once('/')).map(|(name, _)| name.to_owned());
+            found.extend(name.zip(refused));
+        })?;
+        Ok(found)
+    }
+}
+
+fn refused_op(name: &str, number: u64, refused: &Refused) -> Op {
+    let record = format!("{REFUSED}{name}/{:02}", number % REFUSED_KEPT);
+    meta::put(&record, &serde_json::to_vec(refused).unwrap_or_default())
+}
