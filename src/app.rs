@@ -9,8 +9,8 @@ use tokio::sync::Semaphore;
 use crate::broker::{Brokers, Kafka};
 use crate::model::{Ledger, TimeNs};
 use crate::runtime::{
-    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Measures, Meter, Placement, Producers, Recovery, Running,
-    StageError, Steady, SystemClock, Tracer, launch, load_catalog,
+    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Guard, Measures, Meter, Placement, Producers, Recovery,
+    Running, StageError, Steady, SystemClock, Tracer, launch, load_catalog,
 };
 use crate::serve::{self, Served};
 use crate::spec::Specs;
@@ -63,6 +63,9 @@ pub enum StartError {
     /// A stage cannot be made.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// A token or certificate cannot be used.
+    #[error("{0}")]
+    Security(String),
     /// A port of HTTP cannot be had.
     #[error("cannot listen on {address}: {error}")]
     Http {
@@ -95,6 +98,7 @@ impl App {
 
     /// As [`App::assemble`], with the outside world given.
     pub fn over(seams: Seams, plan: Plan, specs: Specs) -> Result<Self, StartError> {
+        let guard = Arc::new(Guard::load(&plan.security).map_err(StartError::Security)?);
         let Seams { kv, clock, brokers, chaos, sources } = seams;
         let specs = Arc::new(specs);
         let store = Store::open(kv, &specs, state::convert)?;
@@ -118,6 +122,7 @@ impl App {
             producers,
             measures: Arc::new(Measures::new(stages::aggregator::instances(&plan))),
             tracer: plan.telemetry.endpoint.as_ref().map(|_| Arc::new(Tracer::new(plan.telemetry.sample))),
+            guard,
             brokers,
             sinks: Arc::default(),
             chaos,
@@ -180,8 +185,11 @@ impl Launched {
         let Some(address) = address else { return Ok(()) };
         let listener = tokio::net::TcpListener::bind(address).await;
         let listener = listener.map_err(|error| StartError::Http { address, error })?;
-        let door = Door::new(listener, Arc::new(Semaphore::new(HTTP_CONNECTIONS)));
+        let most = self.plan.security.limits.connections.map_or(HTTP_CONNECTIONS, |most| usize::from(most.get()));
+        let guard = self.context.guard.clone();
+        let door = Door::new(listener, Arc::new(Semaphore::new(most)), &guard, b"http/1.1");
         let stop = self.running.stopping().clone();
+        let router = serve::guarded::http(router, guard);
         tokio::task::spawn_local(async move {
             let served = axum::serve(door, router).with_graceful_shutdown(stop.cancelled_owned());
             if let Err(error) = served.await {

@@ -6,6 +6,7 @@ use tokio::sync::broadcast;
 
 use super::chaos::Chaos;
 use super::clock::Clock;
+use super::guard::Guard;
 use super::measures::Measures;
 use super::producers::Producers;
 use super::recovery::Recovery;
@@ -61,6 +62,8 @@ pub struct Context {
     pub measures: Arc<Measures>,
     /// Follows some batches, where somebody takes the traces.
     pub tracer: Option<Arc<Tracer>>,
+    /// Who may call.
+    pub guard: Arc<Guard>,
     /// The way to brokers.
     pub brokers: Arc<dyn Brokers>,
     /// What can be seen of the sinks.

@@ -3,7 +3,7 @@
 //! Read in this order: [`stage`] and [`source`] (what a stage is), [`lane`], [`mailbox`] and [`outlet`] (how
 //! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside; of it [`phases`] and [`thread_time`]), [`measures`] (what some stages know beside), [`trace`] (one batch followed), [`worker`] (the life of
 //! a stage instance), [`actor`] (the one actor that hosts them all), [`mod@launch`] (a plan becomes running actors),
-//! [`drain`] (how they end), [`recovery`] (what the last process left), [`producers`] (who sent what already), [`door`] (who may connect), [`sinks`] (what can be seen of who sends bars away), [`sim`] (all of it on one paused thread).
+//! [`drain`] (how they end), [`recovery`] (what the last process left), [`producers`] (who sent what already), [`door`], [`tls`] and [`guard`] (who may connect, and what for), [`sinks`] (what can be seen of who sends bars away), [`sim`] (all of it on one paused thread).
 
 pub mod actor;
 pub mod chaos;
@@ -11,6 +11,7 @@ pub mod clock;
 pub mod context;
 pub mod door;
 pub mod drain;
+pub mod guard;
 pub mod lane;
 pub mod launch;
 pub mod mailbox;
@@ -25,6 +26,7 @@ pub mod sinks;
 pub mod source;
 pub mod stage;
 pub mod thread_time;
+pub mod tls;
 pub mod trace;
 pub mod worker;
 
@@ -33,6 +35,7 @@ pub use clock::{Clock, Steady, SystemClock, VirtualClock};
 pub use context::{BarFeed, Context, Promise, load_catalog};
 pub use door::Door;
 pub use drain::{DrainReport, Exit};
+pub use guard::Guard;
 pub use launch::{Built, Placement, Running, launch};
 pub use measures::Measures;
 pub use meter::{InstanceState, Meter};

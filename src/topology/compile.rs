@@ -90,6 +90,7 @@ fn assemble(settings: &Settings, drafts: &[Draft], order: &[usize]) -> Plan {
         drain: settings.drain,
         budget: Budget { memory: settings.memory.0, disk: 0 },
         cache_bytes: settings.cache_bytes,
+        security: settings.security.clone(),
         stages,
     };
     plan.budget.disk = settings.disk_budget(plan.disk_bound());

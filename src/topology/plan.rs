@@ -10,6 +10,7 @@ use crate::model::DurationNs;
 use crate::spec::units::{format_bytes, format_duration};
 
 use super::kind::{Facts, Kind, Role};
+use super::security::Security;
 use super::telemetry::TelemetryPlan;
 
 /// The most queries that read at once, over gRPC and HTTP together.
@@ -40,6 +41,8 @@ pub struct Plan {
     pub budget: Budget,
     /// The store's cache, in bytes.
     pub cache_bytes: u64,
+    /// Who may come in.
+    pub security: Security,
     /// The stages, upstream first, otherwise in the file's order.
     pub stages: Vec<StagePlan>,
 }

@@ -11,23 +11,29 @@ mod tikr;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
+use tonic::Status;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::model::time::MILLISECOND;
 use crate::runtime::source::Running;
-use crate::runtime::{Built, Context, Door, Source, SourceContext, StageError};
+use crate::runtime::{Built, Context, Door, Guard, Source, SourceContext, StageError};
 use crate::spec::units::{Address, ByteSize, DurationText};
-use crate::topology::{Complaint, Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
+use crate::topology::security::Role;
+use crate::topology::{Complaint, Facts, Flow, Kind, Plan, StageConfig, StagePlan, parse_config};
 use collector::Collector;
 
 /// The kind's row in the topology's table.
 pub const KIND: Kind = Kind {
     name: "grpc_ingest",
     summary: "takes ticks over gRPC (tikr.v1 and barline.v1) and serves queries",
-    role: Role::Source,
+    role: crate::topology::Role::Source,
     takes: None,
     gives: Some(Flow::Ticks),
     max_instances: 16,
@@ -117,17 +123,21 @@ impl StageConfig for Config {
 }
 
 /// Makes the stage: binds the port, which all instances share.
-pub fn build(context: &Context, _plan: &Plan, stage: &StagePlan) -> Result<Built, StageError> {
+pub fn build(context: &Context, plan: &Plan, stage: &StagePlan) -> Result<Built, StageError> {
     let config: Arc<Config> = super::config_of(stage)?;
     let listen = config.listen.0;
     let cannot = move |error| StageError::fatal(format!("cannot listen on {listen}: {error}"));
     let listener = TcpListener::bind(listen).map_err(cannot)?;
     listener.set_nonblocking(true).map_err(cannot)?;
-    let places = Arc::new(Semaphore::new(config.max_connections));
+    let limits = plan.security.limits;
+    let connections = limits.connections.map_or(usize::MAX, |most| usize::from(most.get()));
+    let places = Arc::new(Semaphore::new(config.max_connections.min(connections)));
+    let streams = limits.streams.map(|most| u32::from(most.get()));
     let context = context.clone();
     Ok(Built::Source(Box::new(move |_| {
         let listener = listener.try_clone().map_err(cannot)?;
-        Ok(Box::new(GrpcIngest { context: context.clone(), config: config.clone(), listener, places: places.clone() }))
+        let (context, config, places) = (context.clone(), config.clone(), places.clone());
+        Ok(Box::new(GrpcIngest { context, config, listener, places, streams }))
     })))
 }
 
@@ -136,6 +146,8 @@ struct GrpcIngest {
     config: Arc<Config>,
     listener: TcpListener,
     places: Arc<Semaphore>,
+    /// The most calls at once on one connection.
+    streams: Option<u32>,
 }
 
 impl Source for GrpcIngest {
@@ -146,16 +158,18 @@ impl Source for GrpcIngest {
             let routes = self.context.routes.clone();
             let routes = tikr::add_route(routes, collector.clone(), max_message);
             let routes = columnar::add_route(routes, collector.clone(), max_message);
+            let routes = guarded(routes, self.context.guard.clone());
             let listener = tokio::net::TcpListener::from_std(self.listener).map_err(StageError::fatal)?;
             let server = Server::builder()
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_frame_size(1 << 20)
+                .max_concurrent_streams(self.streams)
                 // A peer that is gone is noticed although it said nothing.
                 .http2_keepalive_interval(Some(KEEPALIVE))
                 .add_routes(Routes::from(routes))
                 .serve_with_incoming_shutdown(
-                    Door::new(listener, self.places).visitors(),
+                    Door::new(listener, self.places, &self.context.guard, b"h2").visitors(),
                     source.stop.clone().cancelled_owned(),
                 );
             tokio::select! {
@@ -167,6 +181,23 @@ impl Source for GrpcIngest {
             collector.close().await;
             Ok(())
         })
+    }
+}
+
+/// Puts the guard before every call.
+fn guarded(routes: Router, guard: Arc<Guard>) -> Router {
+    routes.layer(from_fn_with_state(guard, ask))
+}
+
+async fn ask(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let needed = match request.uri().path() {
+        "/tikr.v1.Tikr/IngestTicks" | "/barline.v1.Barline/Ingest" => Role::Ingest,
+        path if path.starts_with("/grpc.health.v1.Health/") => return next.run(request).await,
+        _ => Role::Query,
+    };
+    match guard.admit(request.headers(), needed) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => Status::from(refusal).into_http(),
     }
 }
 

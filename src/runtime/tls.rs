@@ -1,0 +1,98 @@
+//! TLS of a connection. The handshake is made by whoever first reads or writes, so it holds up nobody but its own
+//! connection, and the door's patience with a silent one bounds it.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::net::TcpStream;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{Accept, TlsAcceptor};
+
+use crate::topology::security::Tls;
+
+/// A connection, encrypted or not.
+pub enum Line {
+    /// As it comes.
+    Plain(TcpStream),
+    /// Not yet encrypted.
+    Shaking(Box<Accept<TcpStream>>),
+    /// Encrypted.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// The handshake failed.
+    Broken,
+}
+
+impl Line {
+    /// Goes on with the handshake; ready once bytes can be read and written.
+    pub fn poll_shaken(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) | Self::Tls(_) => Poll::Ready(Ok(())),
+            Self::Broken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Self::Shaking(accept) => {
+                let shaken = ready!(Pin::new(accept).poll(context));
+                let (line, result) = match shaken {
+                    Ok(stream) => (Self::Tls(Box::new(stream)), Ok(())),
+                    Err(error) => (Self::Broken, Err(error)),
+                };
+                *self = line;
+                Poll::Ready(result)
+            }
+        }
+    }
+}
+
+/// What makes handshakes for the protocol `alpn`.
+pub fn acceptor(config: &ServerConfig, alpn: &[u8]) -> TlsAcceptor {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Reads the certificates and the key, and checks that they belong together.
+///
+/// # Errors
+/// A file cannot be read, is no PEM, or the key is another certificate's.
+pub fn load(tls: &Tls) -> Result<ServerConfig, String> {
+    let chain = certificates(&tls.certificate)?;
+    let place = tls.key.display();
+    let key = PrivateKeyDer::from_pem_file(&tls.key)
+        .map_err(|error| format!("security.tls.key {place}: {error}: name a PEM file with a private key"))?;
+    let provider = Arc::new(crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| format!("security.tls: {error}"))?;
+    let builder = match &tls.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let bad = |error: &dyn std::fmt::Display| format!("security.tls.client_ca {}: {error}", path.display());
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|error| bad(&error))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| bad(&error))?)
+        }
+    };
+    let certificate = tls.certificate.display();
+    builder.with_single_cert(chain, key).map_err(|error| {
+        format!("security.tls: {place} is no key for {certificate}: {error}: name the key made with it")
+    })
+}
+
+fn certificates(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let place = path.display();
+    let bad = |error| format!("security.tls: certificates {place}: {error}: name a PEM file of certificates");
+    let found = CertificateDer::pem_file_iter(path).map_err(bad)?;
+    let found = found.collect::<Result<Vec<_>, _>>().map_err(bad)?;
+    if found.is_empty() {
+        Err(format!("security.tls: no certificate in {place}: name a PEM file of certificates"))
+    } else {
+        Ok(found)
+    }
+}
