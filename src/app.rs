@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use crate::broker::{Brokers, Kafka};
 use crate::model::{Ledger, TimeNs};
+use crate::runtime::gate;
+use crate::runtime::places::Peer;
 use crate::runtime::{
     BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Guard, Measures, Meter, Placement, Producers, Recovery,
-    Running, StageError, Steady, SystemClock, Tracer, launch, load_catalog,
+    Running, Speaks, StageError, Steady, SystemClock, Tracer, launch, load_catalog,
 };
 use crate::serve::{self, Served};
 use crate::spec::Specs;
@@ -177,21 +177,21 @@ pub struct Launched {
 impl Launched {
     /// Serves HTTP and Prometheus, where the plan says so, until the topology stops.
     pub async fn serve_http(&self) -> Result<(), StartError> {
-        self.listen(self.plan.http, serve::http(self.served.clone())).await?;
-        self.listen(self.plan.metrics, prometheus::router(self.observed.clone())).await
+        self.listen("http", self.plan.http, serve::http(self.served.clone())).await?;
+        self.listen("metrics", self.plan.metrics, prometheus::router(self.observed.clone())).await
     }
 
-    async fn listen(&self, address: Option<SocketAddr>, router: axum::Router) -> Result<(), StartError> {
+    async fn listen(&self, name: &str, address: Option<SocketAddr>, router: axum::Router) -> Result<(), StartError> {
         let Some(address) = address else { return Ok(()) };
         let listener = tokio::net::TcpListener::bind(address).await;
         let listener = listener.map_err(|error| StartError::Http { address, error })?;
-        let most = self.plan.security.limits.connections.map_or(HTTP_CONNECTIONS, |most| usize::from(most.get()));
+        let most = self.plan.security.limits.connections.map_or(HTTP_CONNECTIONS, |most| most.get().into());
         let guard = self.context.guard.clone();
-        let door = Door::new(listener, Arc::new(Semaphore::new(most)), &guard, b"http/1.1");
+        let door = Door::new(listener, guard.places(name, most), &guard, Speaks::Http);
         let stop = self.running.stopping().clone();
-        let router = serve::guarded::http(router, guard);
+        let service = gate::http(router, guard).into_make_service_with_connect_info::<Peer>();
         tokio::task::spawn_local(async move {
-            let served = axum::serve(door, router).with_graceful_shutdown(stop.cancelled_owned());
+            let served = axum::serve(door, service).with_graceful_shutdown(stop.cancelled_owned());
             if let Err(error) = served.await {
                 tracing::error!("http at {address}: {error}");
             }

@@ -1,44 +1,34 @@
-//! Who may call what: bearer tokens and their roles, the same for every listener.
-//!
-//! A token is looked for among all of them without stopping at the first that fits, so that the time taken tells
-//! nothing of how much of it was right. Refusals are counted.
+//! Who may call what: bearer tokens and their roles, the same for every listener; and what all doors share.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{ConnectInfo, Request};
+use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use subtle::{Choice, ConstantTimeEq};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tonic::Status;
 
+use super::places::{Call, Peer, Places};
+use super::refusals::{Reason, Refusals};
 use super::tls;
-use crate::topology::security::{Role, Security};
+use crate::codec::admit::quote;
+use crate::topology::security::{Limits, Role, Security};
 
-/// The tokens, read.
+/// The tokens and certificates, read.
 #[derive(Default)]
 pub struct Guard {
-    tokens: Vec<(Role, Vec<u8>)>,
+    tokens: Vec<(Vec<Role>, Vec<u8>)>,
     tls: Option<ServerConfig>,
+    /// What one client may take.
+    pub limits: Limits,
     /// What was refused.
-    pub refused: Arc<Refused>,
-}
-
-/// Refusals since the start.
-#[derive(Debug, Default)]
-pub struct Refused {
-    /// Calls without a token, or with a wrong one.
-    pub unauthenticated: AtomicU64,
-    /// Calls whose token has another role.
-    pub forbidden: AtomicU64,
-    /// Connections for which there was no place.
-    pub crowded: AtomicU64,
-    /// Connections that said nothing, or never ended their handshake.
-    pub silent: AtomicU64,
-    /// Connections whose handshake failed.
-    pub unshaken: AtomicU64,
+    pub refusals: Arc<Refusals>,
+    listeners: Mutex<Vec<(String, Arc<Places>)>>,
 }
 
 /// Why a call is refused.
@@ -48,7 +38,7 @@ pub enum Refusal {
     #[error("no valid token; send `authorization: Bearer TOKEN`")]
     Unauthenticated,
     /// The caller is known and may not.
-    #[error("the token's role does not allow this; it needs role {0:?} or Admin")]
+    #[error("the token does not allow this; it needs role {} or admin", .0.name())]
     Forbidden(Role),
 }
 
@@ -61,19 +51,36 @@ impl Guard {
         let (mut tokens, mut problems) = (Vec::new(), Vec::new());
         for token in &security.tokens {
             match token.token.value.read() {
-                Ok(word) if word.len() < SHORTEST => {
-                    let from = &token.token.value;
-                    problems.push(format!("{from:?} has fewer than {SHORTEST} bytes: make a longer token"));
-                }
-                Ok(word) => tokens.push((token.role, word.into_bytes())),
-                Err(error) => problems.push(error.replace("\n\n", ": ")),
+                Ok(word) if word.len() < SHORTEST => problems.push(format!(
+                    "the token of {:?} has {} bytes, {SHORTEST} or more are allowed: make one with `openssl rand -hex 32`",
+                    token.token.value,
+                    word.len()
+                )),
+                Ok(word) => tokens.push((token.roles.value.clone(), word.into_bytes())),
+                Err(error) => problems.push(format!("security.tokens: {}", error.replace("\n\n", ": "))),
             }
         }
-        let tls = security.tls.as_ref().map(tls::load).transpose().unwrap_or_else(|error| {
+        let tls = security.tls.as_ref().map(tls::server).transpose().unwrap_or_else(|error| {
             problems.push(error);
             None
         });
-        if problems.is_empty() { Ok(Self { tokens, tls, refused: Arc::default() }) } else { Err(problems.join("\n")) }
+        if !problems.is_empty() {
+            return Err(problems.join("\n"));
+        }
+        Ok(Self { tokens, tls, limits: security.limits, ..Self::default() })
+    }
+
+    /// The places of the listener called `name`, for `most` connections.
+    pub fn places(&self, name: &str, most: usize) -> Arc<Places> {
+        let places = Places::new(most);
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push((name.to_owned(), places.clone()));
+        places
+    }
+
+    /// The connections of every listener, by its name.
+    pub fn connections(&self) -> Vec<(String, usize)> {
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().map(|(name, places)| (name.clone(), places.taken())).collect()
     }
 
     /// What makes handshakes for the protocol `alpn`, where there is TLS.
@@ -81,39 +88,47 @@ impl Guard {
         self.tls.as_ref().map(|config| tls::acceptor(config, alpn))
     }
 
-    /// Lets a call with these headers pass, if it may do what asks for `needed`.
+    /// Lets `request` pass if it may do what asks for `needed`; where nothing is needed, it may. While the call is held
+    /// its connection is not idle.
     ///
     /// # Errors
     /// It may not; that is counted.
-    pub fn admit(&self, headers: &HeaderMap, needed: Role) -> Result<(), Refusal> {
+    pub fn enter(&self, request: &Request, needed: Option<Role>) -> Result<Option<Call>, Refusal> {
+        let extensions = request.extensions();
+        let peer = extensions.get::<Peer>().or_else(|| extensions.get::<ConnectInfo<Peer>>().map(|peer| &peer.0));
+        if let Some(peer) = peer {
+            peer.asks();
+        }
+        if let Some(needed) = needed {
+            self.admit(request.headers(), needed).inspect_err(|refusal| {
+                let reason = match refusal {
+                    Refusal::Unauthenticated => Reason::Unauthenticated,
+                    Refusal::Forbidden(_) => Reason::Forbidden,
+                };
+                self.refusals.note(reason, format_args!("{:?}: {refusal}", quote(request.uri().path())));
+            })?;
+        } else if !self.tokens.is_empty() {
+            return Ok(None);
+        }
+        Ok(peer.cloned().map(Peer::begin))
+    }
+
+    /// Whether a call with these headers may do what asks for `needed`. Every token is compared, each in constant time.
+    fn admit(&self, headers: &HeaderMap, needed: Role) -> Result<(), Refusal> {
         if self.tokens.is_empty() {
             return Ok(());
         }
         let word = headers.get(AUTHORIZATION).and_then(|value| word(value.as_bytes())).unwrap_or_default();
-        let (mut known, mut allowed) = (false, false);
-        for (role, token) in &self.tokens {
-            let same = same(token, &word);
+        let (mut known, mut allowed) = (Choice::from(0), Choice::from(0));
+        for (roles, token) in &self.tokens {
+            let same = token.ct_eq(&word);
             known |= same;
-            allowed |= same & role.covers(needed);
+            allowed |= same & Choice::from(u8::from(roles.iter().any(|role| role.covers(needed))));
         }
-        if allowed {
-            return Ok(());
-        }
-        let (count, refusal) = if known {
-            (&self.refused.forbidden, Refusal::Forbidden(needed))
-        } else {
-            (&self.refused.unauthenticated, Refusal::Unauthenticated)
-        };
-        count.fetch_add(1, Relaxed);
-        Err(refusal)
-    }
-}
-
-impl From<Refusal> for Status {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Unauthenticated => Self::unauthenticated(refusal.to_string()),
-            Refusal::Forbidden(_) => Self::permission_denied(refusal.to_string()),
+        match (known.into(), allowed.into()) {
+            (_, true) => Ok(()),
+            (true, false) => Err(Refusal::Forbidden(needed)),
+            (false, false) => Err(Refusal::Unauthenticated),
         }
     }
 }
@@ -124,7 +139,8 @@ const SHORTEST: usize = 16;
 /// The token in an `authorization` header: a bearer's, or the password browsers ask for.
 fn word(header: &[u8]) -> Option<Vec<u8>> {
     let space = header.iter().position(|byte| *byte == b' ')?;
-    let (scheme, rest) = (header.get(..space)?, header.get(space + 1..)?);
+    let (scheme, rest) = header.split_at(space);
+    let rest = rest.trim_ascii();
     if scheme.eq_ignore_ascii_case(b"bearer") {
         return Some(rest.to_vec());
     }
@@ -133,10 +149,34 @@ fn word(header: &[u8]) -> Option<Vec<u8>> {
     pair.get(colon + 1..).map(<[u8]>::to_vec)
 }
 
-/// Whether two words are the same, in a time that depends on their lengths alone.
-fn same(token: &[u8], word: &[u8]) -> bool {
-    let differ = token.iter().zip(word).fold(0, |differ, (a, b)| std::hint::black_box(differ | (a ^ b)));
-    (token.len() == word.len()) & (differ == 0)
+/// `response`, whose body holds `call` until it has been sent.
+pub fn holding(response: Response, call: Option<Call>) -> Response {
+    response.map(|body| Body::new(Holding { body, _call: call }))
+}
+
+struct Holding {
+    body: Body,
+    _call: Option<Call>,
+}
+
+impl HttpBody for Holding {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        std::pin::Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
 }
 
 #[cfg(test)]
@@ -148,20 +188,26 @@ mod tests {
     }
 
     #[test]
-    fn a_token_opens_what_its_role_covers_and_every_refusal_is_counted() {
-        let tokens = vec![(Role::Ingest, b"ingest-token-123".to_vec()), (Role::Admin, b"admin-token-1234".to_vec())];
+    fn a_token_opens_what_its_roles_cover() {
+        let tokens = vec![
+            (vec![Role::Ingest], b"ingest-token-123".to_vec()),
+            (vec![Role::Ingest, Role::Query], b"both-token-12345".to_vec()),
+            (vec![Role::Admin], b"admin-token-1234".to_vec()),
+        ];
         let guard = Guard { tokens, ..Guard::default() };
-        assert_eq!(guard.admit(&headers("Bearer ingest-token-123"), Role::Ingest), Ok(()));
-        assert_eq!(guard.admit(&headers("bearer admin-token-1234"), Role::Query), Ok(()));
         let basic = format!("Basic {}", STANDARD.encode("anyone:admin-token-1234"));
-        assert_eq!(guard.admit(&headers(&basic), Role::Query), Ok(()));
+        for right in ["bearer admin-token-1234", "Bearer  both-token-12345", &basic] {
+            assert_eq!(guard.admit(&headers(right), Role::Query), Ok(()), "{right}");
+        }
+        assert_eq!(guard.admit(&headers("Bearer ingest-token-123"), Role::Ingest), Ok(()));
         let forbidden = guard.admit(&headers("Bearer ingest-token-123"), Role::Query);
         assert_eq!(forbidden, Err(Refusal::Forbidden(Role::Query)));
-        for wrong in ["Bearer ingest-token-12", "Bearer ingest-token-1234", "Bearer ", "ingest-token-123", "Basic !"] {
+        assert_eq!(guard.admit(&headers("Bearer both-token-12345"), Role::Admin), Err(Refusal::Forbidden(Role::Admin)));
+        let wrong =
+            ["Bearer ingest-token-12", "Bearer ingest-token-1234", "Bearer ", "ingest-token-123", "Basic !", "Bearer"];
+        for wrong in wrong {
             assert_eq!(guard.admit(&headers(wrong), Role::Ingest), Err(Refusal::Unauthenticated), "{wrong}");
         }
         assert_eq!(guard.admit(&HeaderMap::new(), Role::Ingest), Err(Refusal::Unauthenticated));
-        let counted = (guard.refused.forbidden.load(Relaxed), guard.refused.unauthenticated.load(Relaxed));
-        assert_eq!(counted, (1, 6));
     }
 }

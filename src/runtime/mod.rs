@@ -3,7 +3,7 @@
 //! Read in this order: [`stage`] and [`source`] (what a stage is), [`lane`], [`mailbox`] and [`outlet`] (how
 //! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside; of it [`phases`] and [`thread_time`]), [`measures`] (what some stages know beside), [`trace`] (one batch followed), [`worker`] (the life of
 //! a stage instance), [`actor`] (the one actor that hosts them all), [`mod@launch`] (a plan becomes running actors),
-//! [`drain`] (how they end), [`recovery`] (what the last process left), [`producers`] (who sent what already), [`door`], [`tls`] and [`guard`] (who may connect, and what for), [`sinks`] (what can be seen of who sends bars away), [`sim`] (all of it on one paused thread).
+//! [`drain`] (how they end), [`recovery`] (what the last process left), [`producers`] (who sent what already), [`door`], [`places`], [`tls`], [`guard`], [`gate`] and [`refusals`] (who may connect, and what for), [`sinks`] (what can be seen of who sends bars away), [`sim`] (all of it on one paused thread).
 
 pub mod actor;
 pub mod chaos;
@@ -11,6 +11,7 @@ pub mod clock;
 pub mod context;
 pub mod door;
 pub mod drain;
+pub mod gate;
 pub mod guard;
 pub mod lane;
 pub mod launch;
@@ -19,8 +20,10 @@ pub mod measures;
 pub mod meter;
 pub mod outlet;
 pub mod phases;
+pub mod places;
 pub mod producers;
 pub mod recovery;
+pub mod refusals;
 pub mod sim;
 pub mod sinks;
 pub mod source;
@@ -33,7 +36,7 @@ pub mod worker;
 pub use chaos::{Act, Chaos, Moment};
 pub use clock::{Clock, Steady, SystemClock, VirtualClock};
 pub use context::{BarFeed, Context, Promise, load_catalog};
-pub use door::Door;
+pub use door::{Door, Speaks};
 pub use drain::{DrainReport, Exit};
 pub use guard::Guard;
 pub use launch::{Built, Placement, Running, launch};

@@ -59,7 +59,7 @@ pub fn acceptor(config: &ServerConfig, alpn: &[u8]) -> TlsAcceptor {
 ///
 /// # Errors
 /// A file cannot be read, is no PEM, or the key is another certificate's.
-pub fn load(tls: &Tls) -> Result<ServerConfig, String> {
+pub fn server(tls: &Tls) -> Result<ServerConfig, String> {
     let chain = certificates(&tls.certificate)?;
     let place = tls.key.display();
     let key = PrivateKeyDer::from_pem_file(&tls.key)

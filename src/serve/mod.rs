@@ -1,7 +1,7 @@
 //! L4: what can be asked: queries over the store by gRPC (`tikr.v1`, `barline.v1`) and HTTP.
 //!
 //! Read in this order: [`served`] (what it is answered from), [`read`] (what is read, the same for every protocol),
-//! then the protocols: [`admin`] (a Unix socket for operators), [`tikr`], [`barline`] with [`live`] and [`health`], put together by [`mod@grpc`], behind [`guarded`]; [`mod@http`] with
+//! then the protocols: [`admin`] (a Unix socket for operators), [`tikr`], [`barline`] with [`live`] and [`health`], put together by [`mod@grpc`]; [`mod@http`] with
 //! [`params`], [`document`] and [`json`]; [`page`] (for browsers). [`balance`] looks after the ledger. [`convert`] and [`chunks`] make messages of rows, [`when`] reads times people write.
 
 pub mod admin;
@@ -11,7 +11,6 @@ pub mod chunks;
 pub mod convert;
 pub mod document;
 pub mod grpc;
-pub mod guarded;
 pub mod health;
 pub mod http;
 pub mod json;
@@ -25,4 +24,4 @@ pub mod when;
 
 pub use grpc::grpc;
 pub use http::http;
-pub use served::{MAX_SCANS, Served};
+pub use served::Served;

@@ -183,14 +183,15 @@ impl Check<'_> {
         if settings.security.guarded() {
             return;
         }
-        let http = settings.http.iter().map(|(address, place)| (*address, *place, "http"));
+        let ports = [("http", settings.http), ("metrics", settings.metrics)];
+        let http = ports.into_iter().filter_map(|(name, port)| port.map(|(address, place)| (address, place, name)));
         let stages = self.drafts.iter().flat_map(|draft| {
             draft.listens.iter().map(|listen| (listen.value, listen.place, draft.name.value.as_str()))
         });
         let open: Vec<_> = http.chain(stages).filter(|(address, ..)| !address.ip().is_loopback()).collect();
         for (address, place, name) in open {
             let problem = Problem::new(format!("`{name}` listens at {address} for everybody on the network"));
-            let remedy = "add security.tls or security.tokens, or write security: {insecure: true}";
+            let remedy = "add security.tls or security.tokens, or let it stand open with security: {insecure: true}";
             self.report(place, problem.allowed("a loopback address, or TLS or tokens").remedy(remedy));
         }
     }

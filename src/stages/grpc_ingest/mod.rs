@@ -11,21 +11,16 @@ mod tikr;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
-use tonic::Status;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::model::time::MILLISECOND;
+use crate::runtime::gate;
+use crate::runtime::places::Places;
 use crate::runtime::source::Running;
-use crate::runtime::{Built, Context, Door, Guard, Source, SourceContext, StageError};
+use crate::runtime::{Built, Context, Door, Source, SourceContext, Speaks, StageError};
 use crate::spec::units::{Address, ByteSize, DurationText};
-use crate::topology::security::Role;
 use crate::topology::{Complaint, Facts, Flow, Kind, Plan, StageConfig, StagePlan, parse_config};
 use collector::Collector;
 
@@ -130,9 +125,8 @@ pub fn build(context: &Context, plan: &Plan, stage: &StagePlan) -> Result<Built,
     let listener = TcpListener::bind(listen).map_err(cannot)?;
     listener.set_nonblocking(true).map_err(cannot)?;
     let limits = plan.security.limits;
-    let connections = limits.connections.map_or(usize::MAX, |most| usize::from(most.get()));
-    let places = Arc::new(Semaphore::new(config.max_connections.min(connections)));
-    let streams = limits.streams.map(|most| u32::from(most.get()));
+    let most = limits.connections.map_or(config.max_connections, |most| config.max_connections.min(most.get().into()));
+    let (places, streams) = (context.guard.places(&stage.name, most), limits.streams());
     let context = context.clone();
     Ok(Built::Source(Box::new(move |_| {
         let listener = listener.try_clone().map_err(cannot)?;
@@ -145,9 +139,9 @@ struct GrpcIngest {
     context: Context,
     config: Arc<Config>,
     listener: TcpListener,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     /// The most calls at once on one connection.
-    streams: Option<u32>,
+    streams: u32,
 }
 
 impl Source for GrpcIngest {
@@ -158,18 +152,18 @@ impl Source for GrpcIngest {
             let routes = self.context.routes.clone();
             let routes = tikr::add_route(routes, collector.clone(), max_message);
             let routes = columnar::add_route(routes, collector.clone(), max_message);
-            let routes = guarded(routes, self.context.guard.clone());
+            let routes = gate::grpc(routes, self.context.guard.clone());
             let listener = tokio::net::TcpListener::from_std(self.listener).map_err(StageError::fatal)?;
             let server = Server::builder()
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_frame_size(1 << 20)
-                .max_concurrent_streams(self.streams)
+                .max_concurrent_streams(Some(self.streams))
                 // A peer that is gone is noticed although it said nothing.
                 .http2_keepalive_interval(Some(KEEPALIVE))
                 .add_routes(Routes::from(routes))
                 .serve_with_incoming_shutdown(
-                    Door::new(listener, self.places, &self.context.guard, b"h2").visitors(),
+                    Door::new(listener, self.places, &self.context.guard, Speaks::Grpc).visitors(),
                     source.stop.clone().cancelled_owned(),
                 );
             tokio::select! {
@@ -181,23 +175,6 @@ impl Source for GrpcIngest {
             collector.close().await;
             Ok(())
         })
-    }
-}
-
-/// Puts the guard before every call.
-fn guarded(routes: Router, guard: Arc<Guard>) -> Router {
-    routes.layer(from_fn_with_state(guard, ask))
-}
-
-async fn ask(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    let needed = match request.uri().path() {
-        "/tikr.v1.Tikr/IngestTicks" | "/barline.v1.Barline/Ingest" => Role::Ingest,
-        path if path.starts_with("/grpc.health.v1.Health/") => return next.run(request).await,
-        _ => Role::Query,
-    };
-    match guard.admit(request.headers(), needed) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => Status::from(refusal).into_http(),
     }
 }
 
