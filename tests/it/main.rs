@@ -16,6 +16,7 @@ mod operate;
 mod power;
 mod replay;
 mod scripted;
+mod security;
 mod serve;
 mod sim;
 mod sinks;

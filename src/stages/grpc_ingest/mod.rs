@@ -46,7 +46,7 @@ pub struct Config {
     pub batch: BatchConfig,
     /// The largest message taken.
     pub max_message: ByteSize,
-    /// The most connections at once, over all instances; a further one is closed.
+    /// The most connections at once, over all instances; a further one takes the place of an idle one.
     pub max_connections: usize,
 }
 
