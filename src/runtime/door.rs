@@ -165,6 +165,13 @@ impl Visitor {
         if let (true, Poll::Ready(Err(error))) = (shaking, &shaken) {
             self.refusals.note(Reason::Handshake, format_args!("{}: TLS handshake: {error}", self.address));
         }
+        // HTTP/2 writes before it reads, so a handshake that does not end may be met here first.
+        if shaken.is_pending()
+            && let Poll::Ready(why) = self.poll_close(context)
+        {
+            self.line = Line::Broken;
+            return Poll::Ready(Err(why));
+        }
         shaken
     }
 

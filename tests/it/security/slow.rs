@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::kit::refused;
+use super::kit::{certificates, refused};
 use crate::harness::Server;
 
 /// Says `text` byte by byte, again and again; true when the server closes the connection before the time is up.
@@ -43,4 +43,18 @@ fn a_slow_loris_is_cut_off_and_counted() {
     assert!(refused(&scrape, "slow") >= 4, "{scrape}");
     assert_eq!(refused(&scrape, "full") + refused(&scrape, "evicted"), 0);
     assert!(server.output().contains("it did not say in time what it wants"), "{}", server.output());
+}
+
+#[test]
+fn a_handshake_that_does_not_end_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let tls = format!("security.tls={{certificate: {:?}, key: {:?}}}", file("server.pem"), file("server.key"));
+    let mut server = Server::spawn("memory.yaml", &dir.path().join("data"), &[&tls, "security.limits.handshake=1s"]);
+    server.until("it listens", |server| [server.grpc, server.http].iter().all(|port| TcpStream::connect(port).is_ok()));
+    // The beginning of a record that is longer than what comes.
+    for port in [server.grpc, server.http] {
+        assert!(is_cut_off(port, "\x16\x03\x01\x02"), "{port}");
+    }
 }
