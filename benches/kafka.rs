@@ -86,7 +86,7 @@ fn load(grpc: SocketAddr, bars: u64) {
     let overrides = ["series=5k", "rate=max", "event_rate=10k", "connections=2"].map(str::to_owned);
     let profile = loadgen::profile::Profile::load("market", &overrides).unwrap();
     let options = loadgen::run::Options {
-        address: format!("http://{grpc}"),
+        server: loadgen::connect::Server::open(format!("http://{grpc}")),
         limit: loadgen::plan::Limit::Ticks(bars * 2 + 10_000),
         prebuild: false,
         verify: false,

@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use legacy::Legacy;
@@ -19,9 +18,11 @@ pub use opened::Opened;
 
 use crate::broker::{Brokers, Kafka};
 use crate::model::TimeNs;
+use crate::runtime::gate;
+use crate::runtime::places::Peer;
 use crate::runtime::{
-    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Measures, Meter, Placement, Running, Scaling, StageError,
-    Steady, SystemClock, Tracer, launch, scaling,
+    BarFeed, Built, Chaos, Clock, Context, Door, DrainReport, Guard, Measures, Meter, Placement, Running, Scaling,
+    Speaks, StageError, Steady, SystemClock, Tracer, launch, scaling,
 };
 use crate::serve::{self, Served};
 use crate::spec::Specs;
@@ -98,6 +99,9 @@ pub enum StartError {
     /// A stage cannot be made.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// A token or certificate cannot be used.
+    #[error("{0}")]
+    Security(String),
     /// A port of HTTP cannot be had.
     #[error("cannot listen on {address}: {error}")]
     Http {
@@ -121,6 +125,7 @@ impl App {
 
     /// As [`App::over`], going on after the generation that left `legacy`, with the store opened for this one.
     pub fn after(legacy: Legacy, opened: Opened, seams: Seams, plan: Plan) -> Result<Self, StartError> {
+        let guard = Arc::new(Guard::load(&plan.security).map_err(StartError::Security)?);
         let Seams { clock, brokers, chaos, sources, .. } = seams;
         let Opened { specs, store, catalog, ledger, recovery, producers, journaled } = opened;
         let mut context = Context {
@@ -137,6 +142,7 @@ impl App {
             producers,
             measures: Arc::new(Measures::new(stages::aggregator::instances(&plan))),
             tracer: plan.telemetry.endpoint.as_ref().map(|_| Arc::new(Tracer::new(plan.telemetry.sample))),
+            guard,
             brokers,
             sinks: Arc::default(),
             scaling: Scaling::of(&plan),
@@ -211,18 +217,21 @@ impl Launched {
     /// Serves HTTP and Prometheus, where the plan says so, until the topology stops; where it is reloaded, until the next
     /// generation does.
     pub fn serve_http(&self) -> Result<(), StartError> {
-        self.listen(self.plan.http, serve::http(self.served.clone()))?;
-        self.listen(self.plan.metrics, prometheus::router(self.observed.clone()))
+        self.listen("http", self.plan.http, serve::http(self.served.clone()))?;
+        self.listen("metrics", self.plan.metrics, prometheus::router(self.observed.clone()))
     }
 
-    fn listen(&self, address: Option<SocketAddr>, router: axum::Router) -> Result<(), StartError> {
+    fn listen(&self, name: &str, address: Option<SocketAddr>, router: axum::Router) -> Result<(), StartError> {
         let Some(address) = address else { return Ok(()) };
         let listener = self.context.listeners.at(address).and_then(tokio::net::TcpListener::from_std);
         let listener = listener.map_err(|error| StartError::Http { address, error })?;
-        let door = Door::new(listener, Arc::new(Semaphore::new(HTTP_CONNECTIONS)));
+        let most = self.plan.security.limits.connections.map_or(HTTP_CONNECTIONS, |most| most.get().into());
+        let guard = self.context.guard.clone();
+        let door = Door::new(listener, guard.places(name, most), &guard, Speaks::Http);
         let stop = self.retired.clone();
+        let service = gate::http(router, guard).into_make_service_with_connect_info::<Peer>();
         tokio::task::spawn_local(async move {
-            let served = axum::serve(door, router).with_graceful_shutdown(stop.cancelled_owned());
+            let served = axum::serve(door, service).with_graceful_shutdown(stop.cancelled_owned());
             if let Err(error) = served.await {
                 tracing::error!("http at {address}: {error}");
             }

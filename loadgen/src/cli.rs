@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    connect::ServerArgs,
     plan::Limit,
     profile::{Profile, Protocol},
     run::{Options, Stop},
@@ -41,7 +42,7 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Send ticks, report what was measured, and with --verify check every bar.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Check what a server holds against the record of a run: nothing acknowledged may be gone.
     Check(CheckArgs),
     /// List the shipped profiles.
@@ -81,9 +82,8 @@ pub struct ProfileArgs {
 pub struct RunArgs {
     #[command(flatten)]
     profile: ProfileArgs,
-    /// The server.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9876")]
-    addr: String,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Stop after this many ticks over all connections.
     #[arg(long, value_name = "N", value_parser = units::count, conflicts_with = "duration")]
     ticks: Option<u64>,
@@ -124,8 +124,8 @@ pub struct CheckArgs {
     #[arg(long, value_name = "FILE")]
     pub record: PathBuf,
     /// The server.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9876")]
-    pub addr: String,
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// How long the server may take to come to rest.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "30s")]
     pub settle: units::Nanos,
@@ -177,7 +177,7 @@ impl RunArgs {
             (None, span) => Limit::For(span.unwrap_or(30 * SECOND)),
         };
         let options = Options {
-            address: self.addr.clone(),
+            server: self.server.resolve()?,
             limit,
             prebuild: self.prebuild,
             verify: self.verify,

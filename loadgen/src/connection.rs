@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, ops::Range, sync::Arc, thread, thread::JoinHandle};
 
 use tokio::sync::mpsc;
-use tonic::transport::Channel;
 
 use crate::{
+    connect::Channel,
     feed::{Feed, Seed, Start},
     in_flight::InFlight,
     link::{Broken, Link},

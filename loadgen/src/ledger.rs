@@ -6,7 +6,8 @@ use std::{
 };
 
 use barline_proto::barline::{GetLedgerRequest, SpecLedger, barline_client::BarlineClient};
-use tonic::transport::Channel;
+
+use crate::connect::Channel;
 
 /// How often the ledger is read while it is not at rest.
 const POLL: Duration = Duration::from_millis(100);

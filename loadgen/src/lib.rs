@@ -20,7 +20,7 @@ pub mod cli;
 mod codec;
 mod columnar;
 mod compare;
-mod connect;
+pub mod connect;
 mod connection;
 mod dimensions;
 mod encode;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
-use crate::connect;
+use crate::connect::{self, Channel, Server};
 
 /// How long the first attempt to connect again waits; each further one twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -15,7 +15,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// One connection's way to the server.
 #[derive(Debug)]
 pub struct Link {
-    address: String,
+    server: Server,
     patience: Duration,
     /// Since when nothing was acknowledged although it was tried.
     down_since: Option<Instant>,
@@ -32,9 +32,9 @@ pub struct Broken {
 }
 
 impl Link {
-    /// The way to `address`, tried again for `patience` after an acknowledgement was due.
-    pub fn new(address: &str, patience: Duration) -> Self {
-        Self { address: address.to_owned(), patience, down_since: None, pause: FIRST_PAUSE }
+    /// The way to `server`, tried again for `patience` after an acknowledgement was due.
+    pub fn new(server: &Server, patience: Duration) -> Self {
+        Self { server: server.clone(), patience, down_since: None, pause: FIRST_PAUSE }
     }
 
     /// Says that the server acknowledged something: it is well.
@@ -57,7 +57,7 @@ impl Link {
             // Connections that broke together do not come back in step.
             tokio::time::sleep(self.pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-            match connect::connect(&self.address).await {
+            match connect::connect(&self.server).await {
                 Ok(channel) => return Ok(channel),
                 Err(problem) => why = problem,
             }
@@ -104,7 +104,7 @@ mod tests {
 
     #[tokio::test]
     async fn patience_counts_from_the_first_failure_and_begins_anew_with_an_acknowledgement() {
-        let mut link = Link::new("http://127.0.0.1:1", Duration::from_millis(200));
+        let mut link = Link::new(&Server::open("http://127.0.0.1:1"), Duration::from_millis(200));
         let gone = || Broken::passing("gone".to_owned());
         let problem = link.again(gone()).await.unwrap_err();
         assert!(problem.starts_with("gave up after") && problem.contains("--reconnect-for"), "{problem}");
@@ -116,10 +116,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_would_fail_again_is_not_tried_again() {
-        let mut link = Link::new("http://127.0.0.1:1", Duration::from_secs(3600));
+        let mut link = Link::new(&Server::open("http://127.0.0.1:1"), Duration::from_secs(3600));
         let wrong = Broken::from(Status::invalid_argument("no such field"));
         assert!(link.again(wrong).await.unwrap_err().contains("no such field"));
-        let mut never = Link::new("http://127.0.0.1:1", Duration::ZERO);
+        let mut never = Link::new(&Server::open("http://127.0.0.1:1"), Duration::ZERO);
         assert_eq!(never.again(Broken::passing("gone".to_owned())).await.unwrap_err(), "gone");
     }
 }

@@ -42,7 +42,8 @@ fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
 /// Checks, and writes the result where it was asked for.
 fn check(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let settle = Duration::from_nanos(args.settle as u64);
-    let verdict = runtime()?.block_on(run::check(&args.record, &args.addr, settle))?;
+    let server = args.server.resolve().map_err(Failure::Usage)?;
+    let verdict = runtime()?.block_on(run::check(&args.record, &server, settle))?;
     let text = format!("{}\n{}", verdict.text(), verdict.problems());
     write(&verdict, &text, args.json.as_deref()).map_err(Failure::Usage)?;
     Ok(code(Some(&verdict)))

@@ -6,10 +6,11 @@ use barline_proto::barline::IngestAck;
 use http::uri::PathAndQuery;
 use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, client::Grpc, transport::Channel};
+use tonic::{Request, client::Grpc};
 
 use crate::{
     codec::FrameCodec,
+    connect::Channel,
     connection::Connection,
     in_flight::{InFlight, Sent},
     link::Broken,

@@ -9,10 +9,9 @@ use std::{
 
 use barline_proto::barline::barline_client::BarlineClient;
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
 
 use crate::{
-    connect,
+    connect::{self, Channel, Server},
     connection::{Connection, Tally},
     feed::{Feed, Seed, Start},
     ledger::Counts,
@@ -42,7 +41,7 @@ pub enum Failure {
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The server.
-    pub address: String,
+    pub server: Server,
     /// When the run ends.
     pub limit: Limit,
     /// Whether everything is encoded before the run begins.
@@ -73,9 +72,9 @@ pub type Stop = Arc<AtomicBool>;
 pub async fn run(profile: Profile, options: &Options) -> Result<Report, Failure> {
     let mut channels = Vec::new();
     for _ in 0..profile.connections.0 {
-        channels.push(connect::connect(&options.address).await.map_err(Failure::Connection)?);
+        channels.push(connect::connect(&options.server).await.map_err(Failure::Connection)?);
     }
-    let control = connect::connect(&options.address).await.map_err(Failure::Connection)?;
+    let control = connect::connect(&options.server).await.map_err(Failure::Connection)?;
     let mut client = connect::barline(control);
     let before = if options.verify { Some(rest(&mut client, &profile, options).await?) } else { None };
 
@@ -89,7 +88,7 @@ pub async fn run(profile: Profile, options: &Options) -> Result<Report, Failure>
     let connection = |feed: &Feed| Connection {
         meter: meter.clone(),
         stream_ticks: options.stream_ticks.unwrap_or(u64::MAX),
-        link: Link::new(&options.address, options.reconnect),
+        link: Link::new(&options.server, options.reconnect),
         record: record.clone(),
         tally: Tally::default(),
         seed: feed.seed().clone(),
@@ -101,7 +100,7 @@ pub async fn run(profile: Profile, options: &Options) -> Result<Report, Failure>
     let mut report = report(&plan, &meter, &tallies, cpu);
     if let Some(before) = before {
         // What was connected before the run may be gone.
-        let control = connect::connect(&options.address).await.map_err(Failure::Connection)?;
+        let control = connect::connect(&options.server).await.map_err(Failure::Connection)?;
         report.verify = Some(verify(&mut connect::barline(control), &plan, &tallies, &before, options.settle).await?);
     }
     Ok(report)
@@ -111,9 +110,9 @@ pub async fn run(profile: Profile, options: &Options) -> Result<Report, Failure>
 ///
 /// # Errors
 /// See [`Failure`].
-pub async fn check(file: &std::path::Path, address: &str, settle: Duration) -> Result<Verdict, Failure> {
+pub async fn check(file: &std::path::Path, server: &Server, settle: Duration) -> Result<Verdict, Failure> {
     let record = Record::read(file).map_err(Failure::Usage)?;
-    let channel = connect::connect(address).await.map_err(Failure::Connection)?;
+    let channel = connect::connect(server).await.map_err(Failure::Connection)?;
     Verdict::of(&mut connect::barline(channel), &record, settle).await.map_err(Failure::Connection)
 }
 

@@ -4,9 +4,9 @@ use std::{collections::HashMap, hash::BuildHasher};
 
 use barline_proto::barline::{QueryTicksRequest, Tick as Shown, barline_client::BarlineClient, value::Kind};
 use foldhash::fast::FixedState;
-use tonic::transport::Channel;
 
 use crate::{
+    connect::Channel,
     generate::{Fate, Tick},
     naive::NaiveBars,
     plan::Plan,

@@ -6,9 +6,9 @@ use barline_proto::tikr::IngestResponse;
 use http::uri::PathAndQuery;
 use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, client::Grpc, metadata::MetadataMap, transport::Channel};
+use tonic::{Request, client::Grpc, metadata::MetadataMap};
 
-use crate::{codec::FrameCodec, connection::Connection, link::Broken, wire::Frame};
+use crate::{codec::FrameCodec, connect::Channel, connection::Connection, link::Broken, wire::Frame};
 
 /// Trailing metadata with this prefix counts rejected ticks; the rest of the key is the reason.
 pub const REJECTED: &str = "barline-rejected-";

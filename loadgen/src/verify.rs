@@ -8,11 +8,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use barline_proto::barline::{QueryBarsRequest, barline_client::BarlineClient};
 use serde::Serialize;
-use tonic::transport::Channel;
 
 use crate::{
     audit::{self, Found},
     compare::Comparison,
+    connect::Channel,
     generate::{Fate, Stream},
     ledger::{Change, Counts},
     naive::NaiveBars,

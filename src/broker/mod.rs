@@ -12,13 +12,12 @@ pub mod client_config;
 pub mod consumer;
 pub mod kafka;
 pub mod memory;
-pub mod secret;
 pub mod settings;
 pub mod words;
 
+pub use crate::spec::Secret;
 pub use kafka::Kafka;
 pub use memory::MemoryBroker;
-pub use secret::Secret;
 pub use settings::Settings;
 
 use crate::model::Record;

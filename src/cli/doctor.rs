@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::access::Access;
 use super::{Exit, Failure, say};
 use crate::spec::units::parse_duration;
 use crate::telemetry::{doctor, web};
@@ -14,6 +15,9 @@ pub struct DoctorArgs {
     /// The HTTP port of the barline to look at.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9877")]
     pub addr: String,
+    /// What opens it.
+    #[command(flatten)]
+    pub access: Access,
     /// How long to look.
     #[arg(long = "for", value_name = "SPAN", default_value = "5s", value_parser = span)]
     pub span: Duration,
@@ -24,8 +28,9 @@ pub struct DoctorArgs {
 
 /// Looks, waits, looks again, and tells.
 pub async fn run(args: DoctorArgs) -> Exit {
+    let access = args.access.web(&args.addr)?;
     let look = || async {
-        let looked = web::snapshot(&args.addr).await;
+        let looked = web::snapshot(&args.addr, &access).await;
         looked.map_err(|error| Failure::ran(format!("cannot read the figures of {}: {error}", args.addr)))
     };
     let before = look().await?;

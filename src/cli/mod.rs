@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 it ran and something went wrong; 2 the command line, a topology or a spec is wrong;
 //! 3 it could not start (port taken, data directory in use).
 
+pub mod access;
 pub mod check;
 pub mod doctor;
 pub mod operate;

@@ -13,9 +13,9 @@ use barline_proto::barline::{
 };
 use barline_proto::tikr::tikr_client::TikrClient;
 use barline_proto::tikr::{Empty, SeriesInfo};
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
+use super::access::{Access, Channel};
 use super::{Exit, Failure};
 pub use args::{Format, QueryArgs, RangeArgs, SeriesArgs, What};
 use rows::Names;
@@ -29,7 +29,7 @@ const MAX_MESSAGE: usize = 64 << 20;
 /// # Errors
 /// The arguments make no sense to the server (exit code 2), nobody listens at the address (3), or the query fails (1).
 pub async fn run(args: QueryArgs) -> Exit {
-    let client = Client::connect(&args.addr).await?;
+    let client = Client::connect(&args.addr, &args.access).await?;
     let sheet = Sheet::new(args.format, std::io::stdout().lock());
     match args.what {
         What::Bars { series, range, granularity } => client.bars(series, range, granularity, sheet).await,
@@ -55,23 +55,9 @@ struct Client {
 }
 
 impl Client {
-    async fn connect(addr: &str) -> Result<Self, Failure> {
+    async fn connect(addr: &str, access: &Access) -> Result<Self, Failure> {
         let addr = if addr.contains("://") { addr.to_owned() } else { format!("http://{addr}") };
-        let bad =
-            |error| Failure::input(format!("--addr {addr:?} is no address such as http://127.0.0.1:9876: {error}"));
-        if !addr.starts_with("http://") {
-            return Err(Failure::input(format!(
-                "--addr {addr:?}: only http:// is spoken, as in http://127.0.0.1:9876"
-            )));
-        }
-        let endpoint = Endpoint::from_shared(addr.clone()).map_err(bad)?;
-        let endpoint = endpoint.connect_timeout(std::time::Duration::from_secs(5)).tcp_nodelay(true);
-        let nobody = |error: tonic::transport::Error| {
-            let cause = root(&error);
-            Failure::start(format!("nobody answers at {addr} ({cause}); start barline, or say where it is with --addr"))
-        };
-        let channel = endpoint.connect().await.map_err(nobody)?;
-        Ok(Self { channel, addr })
+        Ok(Self { channel: access.channel(&addr).await?, addr })
     }
 
     async fn bars(&self, series: SeriesArgs, range: RangeArgs, granularity: String, mut sheet: Sheet<Out>) -> Exit {
@@ -174,6 +160,10 @@ impl Client {
     fn failure(&self, status: &Status) -> Failure {
         match status.code() {
             Code::InvalidArgument | Code::NotFound | Code::OutOfRange => Failure::input(status.message()),
+            Code::Unauthenticated | Code::PermissionDenied => {
+                let message = status.message();
+                Failure::ran(format!("{}: {message}; give it with --token-file or BARLINE_TOKEN", self.addr))
+            }
             Code::Unimplemented => Failure::ran(format!("{} does not speak barline.v1", self.addr)),
             code => Failure::ran(format!("{}: {code}: {}", self.addr, status.message())),
         }
@@ -214,12 +204,4 @@ impl Left {
 
 fn one_more(limit: u64) -> u64 {
     if limit == 0 { 0 } else { limit.saturating_add(1) }
-}
-
-/// The innermost cause: what the operating system said.
-fn root(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => root(source),
-        None => error.to_string(),
-    }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::access::Access;
 use super::{Exit, Failure, say};
 use crate::telemetry::{Load, Snapshot, web};
 
@@ -21,6 +22,9 @@ pub struct TopArgs {
     /// The HTTP port of the barline to look at.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9877")]
     pub http: String,
+    /// What opens it.
+    #[command(flatten)]
+    pub access: Access,
     /// One look of a second, printed as a plain table.
     #[arg(long)]
     pub once: bool,
@@ -31,20 +35,21 @@ pub struct TopArgs {
 
 /// Shows it until `q`.
 pub async fn run(args: TopArgs) -> Exit {
-    let before = look(&args.http).await?;
+    let access = args.access.web(&args.http)?;
+    let before = look(&args.http, &access).await?;
     if !args.once {
-        return screen::run(&args.http, before).await;
+        return screen::run(&args.http, &access, before).await;
     }
     tokio::time::sleep(EVERY).await;
-    let load = Load::between(&before, &look(&args.http).await?);
+    let load = Load::between(&before, &look(&args.http, &access).await?);
     match args.json {
         true => say(serde_json::to_string_pretty(&load).map_err(Failure::ran)? + "\n"),
         false => say(table::plain(&load)),
     }
 }
 
-async fn look(address: &str) -> Result<Snapshot, Failure> {
-    let looked = web::snapshot(address).await;
+async fn look(address: &str, access: &web::Access) -> Result<Snapshot, Failure> {
+    let looked = web::snapshot(address, access).await;
     looked.map_err(|error| Failure::ran(format!("cannot read the figures of {address}: {error}")))
 }
 

@@ -6,6 +6,7 @@ use tokio::sync::broadcast;
 
 use super::chaos::Chaos;
 use super::clock::Clock;
+use super::guard::Guard;
 use super::hand_over::HandOver;
 use super::listeners::Listeners;
 use super::measures::Measures;
@@ -64,6 +65,8 @@ pub struct Context {
     pub measures: Arc<Measures>,
     /// Follows some batches, where somebody takes the traces.
     pub tracer: Option<Arc<Tracer>>,
+    /// Who may call.
+    pub guard: Arc<Guard>,
     /// The way to brokers.
     pub brokers: Arc<dyn Brokers>,
     /// What can be seen of the sinks.

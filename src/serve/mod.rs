@@ -24,4 +24,4 @@ pub mod when;
 
 pub use grpc::grpc;
 pub use http::http;
-pub use served::{MAX_SCANS, Served};
+pub use served::Served;

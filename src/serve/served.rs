@@ -10,11 +10,7 @@ use crate::model::TimeNs;
 use crate::model::time::SECOND;
 use crate::runtime::{Context, Meter};
 use crate::telemetry::Observed;
-use crate::topology::{Plan, plan};
-
-/// The most scans at once, over gRPC and HTTP together. Each holds at most a few tens of megabytes and one thread
-/// while its client reads.
-pub const MAX_SCANS: usize = plan::QUERIES;
+use crate::topology::Plan;
 
 /// What queries are answered from.
 pub struct Served {
@@ -28,6 +24,7 @@ pub struct Served {
     pub started: TimeNs,
     /// What is told of it.
     pub observed: Observed,
+    /// Places of scans, over gRPC and HTTP together. Each holds some megabytes and a thread while its client reads.
     pub(super) scans: Arc<Semaphore>,
     /// Why the ledger does not balance at rest; empty while it does.
     imbalance: Mutex<Vec<String>>,
@@ -39,8 +36,8 @@ pub struct Served {
 impl Served {
     /// What the process that is `observed` serves; the meters are filled in when it is launched.
     pub fn new(observed: Observed) -> Arc<Self> {
-        let (scans, stop) = (Arc::new(Semaphore::new(MAX_SCANS)), CancellationToken::new());
         let Observed { plan, context, meters, started, .. } = observed.clone();
+        let (scans, stop) = (Arc::new(Semaphore::new(plan.security.limits.queries())), CancellationToken::new());
         Arc::new(Self {
             context,
             plan,

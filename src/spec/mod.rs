@@ -13,6 +13,7 @@ mod place;
 pub mod problem;
 mod raw;
 pub mod resolved;
+pub mod secret;
 pub mod units;
 pub mod written;
 pub mod yaml;
@@ -23,3 +24,4 @@ pub use resolved::{
     Accumulator, AccumulatorKind, Aggregation, Cardinality, CardinalityOverflow, Field, Granularity, KafkaOutput,
     LatePolicy, Metric, Retention, Spec, Specs, UnknownDimensions, WindowRules,
 };
+pub use secret::Secret;

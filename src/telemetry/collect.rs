@@ -11,6 +11,7 @@ use super::snapshot::Snapshot;
 use super::table::{self, Instrument};
 use crate::model::{LedgerSnapshot, Reason, TimeNs};
 use crate::runtime::measures::span;
+use crate::runtime::refusals;
 use crate::runtime::{Context, InstanceState, Meter};
 use crate::times::Times;
 use crate::topology::{Flow, Plan};
@@ -59,6 +60,13 @@ impl Observed {
         let measures = &self.context.measures;
         times(&mut into, &table::TICK_TO_ACK, &[], &measures.tick_to_ack);
         times(&mut into, &table::WINDOW_TO_STORED, &[], &measures.window_to_stored);
+        let guard = &self.context.guard;
+        for (listener, connections) in guard.connections() {
+            into.number(&table::CONNECTIONS, &[&listener], connections as f64);
+        }
+        for reason in refusals::Reason::ALL {
+            into.number(&table::REFUSED, &[reason.name()], guard.refusals.count(reason) as f64);
+        }
         for (signal, outcome, count) in self.exports.counts() {
             into.number(&table::EXPORTS, &[signal, outcome], count as f64);
         }

@@ -92,7 +92,7 @@ impl Collector {
         for (key, value) in &self.headers {
             request = request.header(key, value);
         }
-        let (status, _) = web::send(request.body(Full::from(body))?).await?;
+        let (status, _) = web::send(request.body(Full::from(body))?, &web::Access::default()).await?;
         if status == StatusCode::OK { Ok(()) } else { Err(format!("the collector answered {status}").into()) }
     }
 }

@@ -101,6 +101,8 @@ instruments! {
     LINK = Gauge "barline.sink.up" "1" &["stage"], "1 while the sink reaches its broker.";
     SENT_UNACKED = Gauge "barline.sink.in_flight" "{record}" &["stage"], "Records handed over whose end is not known.";
     DELIVERY = Histogram "barline.sink.delivery.duration" "s" &["stage", "step"], "How long bars took from step to step: window_to_commit, commit_to_sent, sent_to_acked, window_to_acked.";
+    CONNECTIONS = Gauge "barline.server.connections" "{connection}" &["listener"], "Open connections to a listener: http, metrics, or the stage that listens.";
+    REFUSED = Counter "barline.server.refused" "{refusal}" &["reason"], "Calls refused (unauthenticated, forbidden) and connections closed (full, evicted, slow, handshake).";
     EXPORTS = Counter "barline.telemetry.exports" "{export}" &["signal", "outcome"], "Pushes of metrics and traces, by what became of them: sent or dropped.";
     SPANS_DROPPED = Counter "barline.telemetry.spans.dropped" "{span}" &[], "Spans that nobody fetched in time.";
 }

@@ -46,6 +46,7 @@ pub(super) fn graph(
         }
     }
     check.ports(settings);
+    check.strangers(settings);
     check.order()
 }
 
@@ -214,6 +215,24 @@ impl Check<'_> {
         }
     }
 
+    /// A listener beyond this machine has TLS or tokens, or it is said that it need not.
+    fn strangers(&mut self, settings: &Settings) {
+        if settings.security.guarded() {
+            return;
+        }
+        let ports = [("http", settings.http), ("metrics", settings.metrics)];
+        let http = ports.into_iter().filter_map(|(name, port)| port.map(|(address, place)| (address, place, name)));
+        let stages = self.drafts.iter().flat_map(|draft| {
+            draft.listens.iter().map(|listen| (listen.value, listen.place, draft.name.value.as_str()))
+        });
+        let open: Vec<_> = http.chain(stages).filter(|(address, ..)| !address.ip().is_loopback()).collect();
+        for (address, place, name) in open {
+            let problem = Problem::new(format!("`{name}` listens at {address} for everybody on the network"));
+            let remedy = "add security.tls or security.tokens, or let it stand open with security: {insecure: true}";
+            self.report(place, problem.allowed("a loopback address, or TLS or tokens").remedy(remedy));
+        }
+    }
+
     /// The order of the stages; every circle is a problem.
     fn order(&mut self) -> Option<Vec<usize>> {
         let upstream: Vec<Vec<usize>> =
@@ -274,7 +293,7 @@ stages:
     fn a_wildcard_address_takes_the_port_from_every_other_and_port_0_from_nobody() {
         let with = |address: &str, http: &str| {
             format!(
-                "{{http: {{listen: '{http}'}}, stages: {{in: {{kind: grpc_ingest, config: {{listen: '{address}'}}}}, agg: {{kind: aggregator, from: in}}}}}}"
+                "{{security: {{insecure: true}}, http: {{listen: '{http}'}}, stages: {{in: {{kind: grpc_ingest, config: {{listen: '{address}'}}}}, agg: {{kind: aggregator, from: in}}}}}}"
             )
         };
         assert_eq!(messages(&with("0.0.0.0:80", "127.0.0.1:80")), ["`in` listens at 0.0.0.0:80 like http"]);

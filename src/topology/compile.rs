@@ -91,6 +91,7 @@ fn assemble(settings: &Settings, drafts: &[Draft], order: &[usize]) -> Plan {
         drain: settings.drain,
         budget: Budget { memory: settings.memory.0, disk: 0 },
         cache_bytes: settings.cache_bytes,
+        security: settings.security.clone(),
         stages,
     };
     plan.budget.disk = settings.disk_budget(plan.disk_bound());
@@ -143,7 +144,7 @@ stages:
         assert_eq!(plan.stage_memory(&plan.stages[2]), 64 * (3 * (512 << 10) + (4 << 10)));
         assert_eq!(plan.stage_memory(&plan.stages[3]), 2 * 8 * (512 << 10));
         let stages: u64 = plan.stages.iter().map(|stage| plan.stage_memory(stage)).sum();
-        let shared = plan.cache_bytes + plan.buffer_bytes() + crate::topology::plan::QUERY_BYTES;
+        let shared = plan.cache_bytes + plan.buffer_bytes() + plan.query_bytes();
         assert_eq!(plan.memory_bound(), shared + stages);
     }
 

@@ -15,6 +15,7 @@ mod order;
 mod otel_env;
 pub mod overrides;
 pub mod plan;
+pub mod security;
 pub mod settings;
 pub mod telemetry;
 pub mod written;

@@ -9,7 +9,7 @@ use crate::spec::yaml::{Entry, Node, Place, Sources, Yaml};
 use super::written::SETTINGS;
 
 /// Environment variables that are no overrides.
-const RESERVED: [&str; 4] = ["BARLINE_ADDR", "BARLINE_LOG", "BARLINE_SEED", "BARLINE_BLESS"];
+const RESERVED: [&str; 5] = ["BARLINE_ADDR", "BARLINE_TOKEN", "BARLINE_LOG", "BARLINE_SEED", "BARLINE_BLESS"];
 
 /// One change: a key and its new value.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,12 +10,11 @@ use crate::model::DurationNs;
 use crate::spec::units::{format_bytes, format_duration};
 
 use super::kind::{Facts, Kind, Role};
+use super::security::Security;
 use super::telemetry::TelemetryPlan;
 
-/// The most queries that read at once, over gRPC and HTTP together.
-pub const QUERIES: usize = 16;
-/// The most memory they take together, at about 14 MiB each.
-pub(super) const QUERY_BYTES: u64 = QUERIES as u64 * (14 << 20);
+/// The most memory one query takes, about.
+const QUERY_BYTES: u64 = 14 << 20;
 /// The most bytes of the write-ahead log of a store on disk.
 pub const STORE_LOG: u64 = 192 << 20;
 
@@ -40,6 +39,8 @@ pub struct Plan {
     pub budget: Budget,
     /// The store's cache, in bytes.
     pub cache_bytes: u64,
+    /// Who may come in.
+    pub security: Security,
     /// The stages, upstream first, otherwise in the file's order.
     pub stages: Vec<StagePlan>,
 }
@@ -130,8 +131,13 @@ impl Plan {
     /// The most memory all stages, the store and the queries take, in bytes. Open windows and the catalog grow with the
     /// number of series, which each spec's cardinality limit bounds.
     pub fn memory_bound(&self) -> u64 {
-        let shared = self.cache_bytes.saturating_add(self.buffer_bytes()).saturating_add(QUERY_BYTES);
+        let shared = self.cache_bytes.saturating_add(self.buffer_bytes()).saturating_add(self.query_bytes());
         self.stages.iter().map(|stage| self.stage_memory(stage)).fold(shared, u64::saturating_add)
+    }
+
+    /// The most memory all queries take together, in bytes.
+    pub fn query_bytes(&self) -> u64 {
+        self.security.limits.queries() as u64 * QUERY_BYTES
     }
 
     /// The most bytes in the store's log, on disk, and in its write buffers, in memory: what is in these is in that.
@@ -223,6 +229,9 @@ impl fmt::Display for Plan {
             self.specs_dir.display(),
             format_duration(self.drain)
         )?;
+        if !self.security.is_empty() {
+            writeln!(f, "security {}", self.security)?;
+        }
         writeln!(f)?;
         let header = ["STAGE", "KIND", "FROM", "INSTANCES", "LANES", "MAILBOX", "MEMORY ≤"].map(str::to_owned);
         let rows: Vec<[String; 7]> = std::iter::once(header).chain(self.stages.iter().map(|s| self.row(s))).collect();
@@ -231,7 +240,7 @@ impl fmt::Display for Plan {
         for (stage, scale) in self.stages.iter().filter_map(|stage| Some((stage, stage.scale?))) {
             writeln!(f, "{} {scale}", stage.name)?;
         }
-        let [cache, buffers, queries] = [self.cache_bytes, self.buffer_bytes(), QUERY_BYTES].map(format_bytes);
+        let [cache, buffers, queries] = [self.cache_bytes, self.buffer_bytes(), self.query_bytes()].map(format_bytes);
         let [memory, disk] = [self.memory_bound(), self.disk_bound()].map(format_bytes);
         let [memory_budget, disk_budget] = [self.budget.memory, self.budget.disk].map(format_bytes);
         writeln!(

@@ -11,6 +11,7 @@ use crate::spec::units::format_bytes;
 use crate::spec::yaml::{Node, Place, Sources};
 
 use super::compile::Machine;
+use super::security::Security;
 use super::telemetry::TelemetryPlan;
 use super::written::{WrittenListener, WrittenTopology};
 
@@ -43,6 +44,8 @@ pub struct Settings {
     pub disk: Option<(u64, Place)>,
     /// The store's cache, in bytes.
     pub cache_bytes: u64,
+    /// Who may come in.
+    pub security: Security,
 }
 
 impl Settings {
@@ -55,6 +58,7 @@ impl Settings {
         sources: &Sources,
         problems: &mut Vec<Problem>,
     ) -> Self {
+        let security = Security::of(root, sources, problems);
         let mut report = |place, problem| problems.push(sources.at(place, problem));
         let memory = written.budget.as_ref().and_then(|budget| budget.memory.as_ref());
         if let Some(memory) = memory.filter(|memory| memory.value.0 > machine.memory_bytes) {
@@ -85,6 +89,7 @@ impl Settings {
             memory: memory.map_or((MEMORY.min(machine.memory_bytes), root.place), |m| (m.value.0, m.place)),
             disk: written.budget.as_ref().and_then(|b| b.disk.as_ref()).map(|disk| (disk.value.0, disk.place)),
             cache_bytes: written.cache.map_or(CACHE, |cache| cache.0),
+            security,
         }
     }
 

@@ -8,8 +8,8 @@ use crate::spec::decode::{At, Ordered};
 use crate::spec::units::{Address, ByteSize, DurationText};
 
 /// The top-level keys that are no block of stages.
-pub const SETTINGS: [&str; 10] =
-    ["topology", "data_dir", "store", "specs", "http", "metrics", "telemetry", "drain", "budget", "cache"];
+pub const SETTINGS: [&str; 11] =
+    ["topology", "data_dir", "store", "specs", "http", "metrics", "telemetry", "drain", "budget", "cache", "security"];
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -35,6 +35,8 @@ pub struct WrittenTopology {
     pub budget: Option<WrittenBudget>,
     /// The store's cache.
     pub cache: Option<ByteSize>,
+    /// Read as [`Security`](super::security::Security) by itself.
+    pub security: Option<IgnoredAny>,
     /// The stages by name.
     pub stages: Option<Ordered<At<WrittenStage>>>,
 }

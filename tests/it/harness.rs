@@ -166,6 +166,11 @@ impl Server {
         ended.unwrap()
     }
 
+    /// How many files it has open, connections among them.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
     /// Resident memory in bytes.
     pub fn rss(&self) -> u64 {
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();

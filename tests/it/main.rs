@@ -19,6 +19,7 @@ mod reload;
 mod replay;
 mod scaling;
 mod scripted;
+mod security;
 mod serve;
 mod sim;
 mod sinks;

@@ -10,9 +10,10 @@ use std::{
 
 use barline_proto::{
     barline::{
-        Bar, BarChunk, DimensionValues, GetLedgerRequest, GetTopologyRequest, IngestAck, IngestBatch, Ledger,
-        ListDimensionValuesRequest, ListSeriesRequest, QueryBarsRequest, QueryTicksRequest, Rejection, SeriesChunk,
-        SpecLedger, SubscribeBarsRequest, TickChunk, Topology, barline_server::Barline, value::Kind,
+        Bar, BarChunk, DimensionValues, GetLedgerRequest, GetSinksRequest, GetTopologyRequest, IngestAck, IngestBatch,
+        Ledger, ListDimensionValuesRequest, ListSeriesRequest, QueryBarsRequest, QueryTicksRequest, Rejection,
+        SeriesChunk, SinkList, SpecLedger, SubscribeBarsRequest, TickChunk, Topology, barline_server::Barline,
+        value::Kind,
     },
     tikr::{
         BarData, BarQuery, Empty, IngestRequest, IngestResponse, SeriesList, ServerInfo, TickData, TickQuery,
@@ -287,6 +288,10 @@ impl Barline for Service {
         &self,
         _: Request<ListDimensionValuesRequest>,
     ) -> Result<Response<DimensionValues>, Status> {
+        unimplemented()
+    }
+
+    async fn get_sinks(&self, _: Request<GetSinksRequest>) -> Result<Response<SinkList>, Status> {
         unimplemented()
     }
 

@@ -4,6 +4,7 @@ use barline_proto::barline::Match;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::Failure;
+use crate::cli::access::Access;
 use crate::runtime::{Clock, SystemClock};
 use crate::serve::read::select;
 use crate::serve::when;
@@ -30,6 +31,9 @@ pub struct QueryArgs {
     /// Where barline's gRPC port is.
     #[arg(long, global = true, env = "BARLINE_ADDR", default_value = "http://127.0.0.1:9876", value_name = "URL")]
     pub addr: String,
+    /// What opens it.
+    #[command(flatten)]
+    pub access: Access,
     /// How the answer looks.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub format: Format,

@@ -15,6 +15,7 @@ use super::table::{COLUMNS, Order, ledger, line, rows};
 use super::{EVERY, clean, look};
 use crate::cli::{Exit, Failure};
 use crate::telemetry::load::{Pressure, span};
+use crate::telemetry::web::Access;
 use crate::telemetry::{Load, Snapshot};
 
 /// How long a key may wait to be seen.
@@ -30,16 +31,21 @@ struct View {
 }
 
 /// Shows it until `q`.
-pub async fn run(address: &str, before: Snapshot) -> Exit {
+pub async fn run(address: &str, access: &Access, before: Snapshot) -> Exit {
     let mut terminal = ratatui::try_init().map_err(|error| {
         Failure::ran(format!("this is no terminal barline top can draw on: {error}; --once prints a plain table"))
     })?;
-    let done = show(&mut terminal, address, before).await;
+    let done = show(&mut terminal, address, access, before).await;
     ratatui::restore();
     done.map_err(Failure::ran)
 }
 
-async fn show(terminal: &mut DefaultTerminal, address: &str, mut before: Snapshot) -> std::io::Result<()> {
+async fn show(
+    terminal: &mut DefaultTerminal,
+    address: &str,
+    access: &Access,
+    mut before: Snapshot,
+) -> std::io::Result<()> {
     let load = Load::between(&before, &before);
     let mut view = View { address: address.to_owned(), load, order: Order::Flow, wrong: None };
     let mut looked = Instant::now();
@@ -52,7 +58,7 @@ async fn show(terminal: &mut DefaultTerminal, address: &str, mut before: Snapsho
             continue;
         }
         looked = Instant::now();
-        match look(address).await {
+        match look(address, access).await {
             Ok(now) => {
                 view.load = Load::between(&before, &now);
                 view.wrong = None;

@@ -53,7 +53,7 @@ pub fn scan<T: Send + 'static>(
     scan: impl FnOnce(&Served, &mut Outlet<T>) -> Result<(), ReadError> + Send + 'static,
 ) -> Result<RecvStream<'static, Result<T, ReadError>>, ReadError> {
     let busy = |_| {
-        let most = super::super::MAX_SCANS;
+        let most = served.plan.security.limits.queries();
         ReadError::Busy(format!("{most} queries are running, the most at once; try again when one has ended"))
     };
     let place = served.scans.clone().try_acquire_owned().map_err(busy)?;

@@ -12,22 +12,23 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::model::time::MILLISECOND;
+use crate::runtime::gate;
+use crate::runtime::places::Places;
 use crate::runtime::source::Running;
-use crate::runtime::{Built, Context, Door, Source, SourceContext, StageError};
+use crate::runtime::{Built, Context, Door, Source, SourceContext, Speaks, StageError};
 use crate::spec::units::{Address, ByteSize, DurationText};
-use crate::topology::{Complaint, Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
+use crate::topology::{Complaint, Facts, Flow, Kind, Plan, StageConfig, StagePlan, parse_config};
 use collector::Collector;
 
 /// The kind's row in the topology's table.
 pub const KIND: Kind = Kind {
     name: "grpc_ingest",
     summary: "takes ticks over gRPC (tikr.v1 and barline.v1) and serves queries",
-    role: Role::Source,
+    role: crate::topology::Role::Source,
     takes: None,
     gives: Some(Flow::Ticks),
     max_instances: 16,
@@ -45,7 +46,7 @@ pub struct Config {
     pub batch: BatchConfig,
     /// The largest message taken.
     pub max_message: ByteSize,
-    /// The most connections at once, over all instances; a further one is closed.
+    /// The most connections at once, over all instances; a further one takes the place of an idle one.
     pub max_connections: usize,
 }
 
@@ -117,16 +118,19 @@ impl StageConfig for Config {
 }
 
 /// Makes the stage: takes the port, which all instances share.
-pub fn build(context: &Context, _plan: &Plan, stage: &StagePlan) -> Result<Built, StageError> {
+pub fn build(context: &Context, plan: &Plan, stage: &StagePlan) -> Result<Built, StageError> {
     let config: Arc<Config> = super::config_of(stage)?;
     let listen = config.listen.0;
     let cannot = move |error| StageError::fatal(format!("cannot listen on {listen}: {error}"));
     let listener = context.listeners.at(listen).map_err(cannot)?;
-    let places = Arc::new(Semaphore::new(config.max_connections));
+    let limits = plan.security.limits;
+    let most = limits.connections.map_or(config.max_connections, |most| config.max_connections.min(most.get().into()));
+    let (places, streams) = (context.guard.places(&stage.name, most), limits.streams());
     let context = context.clone();
     Ok(Built::Source(Box::new(move |_| {
         let listener = listener.try_clone().map_err(cannot)?;
-        Ok(Box::new(GrpcIngest { context: context.clone(), config: config.clone(), listener, places: places.clone() }))
+        let (context, config, places) = (context.clone(), config.clone(), places.clone());
+        Ok(Box::new(GrpcIngest { context, config, listener, places, streams }))
     })))
 }
 
@@ -134,7 +138,9 @@ struct GrpcIngest {
     context: Context,
     config: Arc<Config>,
     listener: TcpListener,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
+    /// The most calls at once on one connection.
+    streams: u32,
 }
 
 impl Source for GrpcIngest {
@@ -145,16 +151,18 @@ impl Source for GrpcIngest {
             let routes = self.context.routes.clone();
             let routes = tikr::add_route(routes, collector.clone(), max_message);
             let routes = columnar::add_route(routes, collector.clone(), max_message);
+            let routes = gate::grpc(routes, self.context.guard.clone());
             let listener = tokio::net::TcpListener::from_std(self.listener).map_err(StageError::fatal)?;
             let server = Server::builder()
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_frame_size(1 << 20)
+                .max_concurrent_streams(Some(self.streams))
                 // A peer that is gone is noticed although it said nothing.
                 .http2_keepalive_interval(Some(KEEPALIVE))
                 .add_routes(Routes::from(routes))
                 .serve_with_incoming_shutdown(
-                    Door::new(listener, self.places).visitors(),
+                    Door::new(listener, self.places, &self.context.guard, Speaks::Grpc).visitors(),
                     source.stop.clone().cancelled_owned(),
                 );
             tokio::select! {

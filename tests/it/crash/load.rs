@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use loadgen::connect::Server;
 use loadgen::plan::Limit;
 use loadgen::profile::Profile;
 use loadgen::record::Record;
@@ -50,7 +51,7 @@ pub fn start_with(server: SocketAddr, dir: &Path, seed: u64, runtime: &Runtime, 
         profile.check().unwrap();
         let (record, stop) = (dir.join(spec), Stop::default());
         let options = Options {
-            address: format!("http://{server}"),
+            server: Server::open(format!("http://{server}")),
             limit: Limit::For(4 * 3_600_000_000_000),
             prebuild: false,
             verify: false,
@@ -87,6 +88,6 @@ impl Load {
 
     /// Holds what the server has against the record.
     pub fn check(&self, server: SocketAddr, runtime: &Runtime) -> Verdict {
-        runtime.block_on(run::check(&self.record, &format!("http://{server}"), PATIENCE)).unwrap()
+        runtime.block_on(run::check(&self.record, &Server::open(format!("http://{server}")), PATIENCE)).unwrap()
     }
 }

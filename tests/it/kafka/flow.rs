@@ -39,7 +39,7 @@ pub fn load(grpc: SocketAddr, overrides: &[&str], duration_ms: i64) -> loadgen::
     let profile = loadgen::profile::Profile::load("market", &overrides).unwrap();
     profile.check().unwrap();
     let options = loadgen::run::Options {
-        address: format!("http://{grpc}"),
+        server: loadgen::connect::Server::open(format!("http://{grpc}")),
         limit: loadgen::plan::Limit::For(duration_ms * 1_000_000),
         prebuild: false,
         verify: true,

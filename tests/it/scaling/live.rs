@@ -38,7 +38,7 @@ impl Load {
         profile.check().unwrap();
         let stop = Stop::default();
         let options = Options {
-            address: format!("http://{}", server.grpc),
+            server: loadgen::connect::Server::open(format!("http://{}", server.grpc)),
             limit: Limit::For(3_600_000_000_000),
             prebuild: false,
             verify: true,

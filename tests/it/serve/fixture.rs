@@ -123,6 +123,7 @@ impl Fixture {
         let specs = load_texts([MARKET, SENSOR].map(|text| (String::from("test.yaml"), String::from(text)))).unwrap();
         let store = Store::open(Arc::new(Memory::new()), &specs, state::convert).unwrap();
         let context = Context {
+            guard: Arc::default(),
             catalog: Arc::new(Catalog::new(&specs)),
             ledger: Arc::new(Ledger::new(specs.len())),
             clock: Arc::new(FixedClock),
@@ -292,6 +293,7 @@ fn plan() -> Plan {
         batch_bytes: 0,
     };
     Plan {
+        security: barline::topology::security::Security::default(),
         name: "by-hand".into(),
         data_dir: None,
         specs_dir: "specs".into(),

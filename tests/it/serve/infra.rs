@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use barline::cli::query::{QueryArgs, run};
 use barline::runtime::InstanceState;
-use barline::serve::MAX_SCANS;
 use barline_proto::tikr::{Empty, TickQuery};
 use clap::Parser;
 use tonic::Code;
@@ -90,7 +89,7 @@ async fn scans_are_bounded_and_a_client_that_goes_away_gives_its_place_back() {
     let query = TickQuery { series: "market".into(), dimensions: dimensions(&series), ..TickQuery::default() };
     let mut client = fixture.tikr().await;
     let mut unread = Vec::new();
-    for _ in 0..MAX_SCANS {
+    for _ in 0..barline::topology::security::Limits::default().queries() {
         unread.push(client.query_ticks(query.clone()).await.unwrap());
     }
     let status = client.query_ticks(query.clone()).await.unwrap_err();

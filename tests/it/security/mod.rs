@@ -1,0 +1,8 @@
+//! The built binary with strangers at its doors: refused, bounded, counted.
+
+mod check;
+mod crowd;
+mod kit;
+mod roles;
+mod slow;
+mod tls;
