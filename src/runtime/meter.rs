@@ -44,6 +44,8 @@ pub struct Meter {
     origin: Instant,
     /// When the oldest envelope taken and not settled was put into its lane, in nanoseconds; [`NOTHING`] for none.
     in_hand: AtomicU64,
+    /// The age of the oldest envelope in hand whenever that changed, at the most.
+    longest: AtomicU64,
     lanes: OnceLock<Vec<Arc<LaneMeter>>>,
 }
 
@@ -108,6 +110,7 @@ impl Meter {
             last_error: Mutex::new(None),
             origin: Instant::now(),
             in_hand: AtomicU64::new(NOTHING),
+            longest: AtomicU64::new(0),
             lanes: OnceLock::new(),
         })
     }
@@ -141,6 +144,13 @@ impl Meter {
     pub fn hold(&self, oldest: Option<Instant>) {
         let since = |at: Instant| at.saturating_duration_since(self.origin).as_nanos() as u64;
         self.in_hand.store(oldest.map_or(NOTHING, since), Relaxed);
+        let age = oldest.map_or(0, |at| at.elapsed().as_nanos() as u64);
+        self.longest.fetch_max(age, Relaxed);
+    }
+
+    /// The longest lag there was since this was last asked, however short it lasted.
+    pub fn take_longest_lag(&self) -> Duration {
+        self.lag().max(Duration::from_nanos(self.longest.swap(0, Relaxed)))
     }
 
     /// The age of the oldest envelope that waits or is being worked on.

@@ -26,7 +26,7 @@ const WEIGHT: f64 = 0.2;
 pub struct Seen {
     /// How many there are.
     pub active: u16,
-    /// The longest lag of any, now.
+    /// The longest lag of any.
     pub lag: DurationNs,
     /// The mean share of the time they worked.
     pub busy: f64,

@@ -61,7 +61,7 @@ fn seen(scaling: &Scaling, meters: &[Arc<Meter>], before: &[Spent], after: &[Spe
         let worked: Duration = shares.map(|(before, after)| of(after).saturating_sub(of(before))).sum();
         (worked.as_secs_f64() / LOOK.as_secs_f64() / f64::from(active)).min(1.0)
     };
-    let lag = meters.iter().take(active.into()).map(|meter| meter.lag()).max().unwrap_or_default();
+    let lag = meters.iter().take(active.into()).map(|meter| meter.take_longest_lag()).max().unwrap_or_default();
     Seen {
         active,
         lag: lag.as_nanos() as i64,
