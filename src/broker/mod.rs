@@ -4,9 +4,9 @@
 //! connecting, retrying and committing go on elsewhere, so a stage that owns a producer goes on taking its input
 //! whatever the broker does.
 //!
-//! Read in this order: the port (here), its sides [`memory`] and [`kafka`], then [`settings`] and [`secret`] (what a
-//! topology says of a cluster), [`client_config`] (the same in librdkafka's properties) and [`words`] (why a cluster cannot
-//! be reached).
+//! Read in this order: the port (here), its sides [`memory`] and [`kafka`], then [`settings`] (what a topology says of a
+//! cluster; how its secrets are kept is [`Secret`]'s), [`client_config`] (the same in librdkafka's properties) and [`words`]
+//! (why a cluster cannot be reached).
 
 pub mod client_config;
 pub mod consumer;
