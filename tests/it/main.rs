@@ -2,6 +2,7 @@
 
 mod backup;
 mod binary;
+mod browser;
 mod crash;
 mod deploy;
 mod disk;

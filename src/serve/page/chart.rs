@@ -80,13 +80,14 @@ type Span = std::ops::Range<f64>;
 /// The times and the values that are drawn, with a little room around them.
 fn ranges(points: &[(f64, f64)]) -> Option<(Span, Span)> {
     let finite = || points.iter().filter(|(_, value)| value.is_finite());
-    let range = |of: fn(&(f64, f64)) -> f64| {
+    // What does not differ is drawn in the middle; a time is seconds since 1970, of which a share would be hours.
+    let range = |of: fn(&(f64, f64)) -> f64, least: fn(f64) -> f64| {
         let (low, high) = finite().map(of).fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
-        let room = ((high - low) * 0.04).max(high.abs() * 1e-6).max(1e-9);
+        let room = ((high - low) * 0.04).max(least(high));
         low - room..high + room
     };
     finite().next()?;
-    Some((range(|point| point.0), range(|point| point.1)))
+    Some((range(|point| point.0, |_| 0.5), range(|point| point.1, |high| (high.abs() * 1e-6).max(1e-9))))
 }
 
 type Area<'a, 'b> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
@@ -122,4 +123,18 @@ fn axes<'a, 'b>(root: &'b Area<'a, 'b>, times: Span, values: Span) -> Result<Axe
 fn clock(seconds: f64) -> String {
     let day = (seconds.max(0.0) as u64) % 86_400;
     format!("{:02}:{:02}:{:02}", day / 3600, day / 60 % 60, day % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_of_bars_takes_the_whole_width() {
+        let points: Vec<_> = (0..60).map(|second| (1.8e9 + f64::from(second), 100.0)).collect();
+        let (times, values) = ranges(&points).unwrap();
+        assert!(times.end - times.start < 70.0, "{times:?}");
+        assert!(values.start < 100.0 && values.end > 100.0 && values.end - values.start < 1.0, "{values:?}");
+        assert_eq!(ranges(&[(0.0, f64::NAN)]), None);
+    }
 }
