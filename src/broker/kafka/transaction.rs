@@ -76,19 +76,19 @@ impl Transactions {
         let is_down = || context.down.load(Relaxed).then(|| context.reason());
         self.await_leaders(shared);
         repeated(&self.client, shared, is_down, || self.client.init_transactions(CALL))?;
-        let position = match left {
-            Left::Unknown if self.hangs() => return Err(self.hanging()),
-            Left::Committed(position) if self.hangs() => {
+        let position = match (self.position(), left) {
+            (Err(error), Left::Unknown) if self.hangs(&error) => return Err(self.hanging()),
+            (Err(error), Left::Committed(position)) if self.hangs(&error) => {
                 tracing::warn!("the cluster never marked the end of the last transaction: the next one will");
-                Some(position.clone())
+                Ok(Some(position.clone()))
             }
-            left => {
-                if matches!(left, Left::Open) && self.hangs() {
-                    self.abort_hanging(shared)?;
-                }
-                self.position().map_err(|error| error.to_string())?
+            (Err(error), Left::Open) if self.hangs(&error) => {
+                self.abort_hanging(shared)?;
+                self.position()
             }
+            (position, _) => position,
         };
+        let position = position.map_err(|error| error.to_string())?;
         self.client.begin_transaction().map_err(|error| error.to_string())?;
         Ok(position)
     }
@@ -140,10 +140,10 @@ impl Transactions {
         Ok(position.map(|position| position.metadata().to_owned()).filter(|position| !position.is_empty()))
     }
 
-    /// Whether a transaction that nobody will end keeps the position back: none of ours is unfinished by now, and who does
-    /// not mind unfinished ones is told a position.
-    fn hangs(&self) -> bool {
-        if !self.position().is_err_and(|error| matches!(error, KafkaError::MetadataFetch(Code::OperationTimedOut))) {
+    /// Whether a transaction that nobody will end keeps the position back, which was not told for this `error`: none of ours
+    /// is unfinished by now, and who does not mind unfinished ones is told a position.
+    fn hangs(&self, error: &KafkaError) -> bool {
+        if !matches!(error, KafkaError::MetadataFetch(Code::OperationTimedOut)) {
             return false;
         }
         let mut config = self.config.clone();
