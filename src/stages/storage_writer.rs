@@ -43,7 +43,7 @@ pub struct Config {
     pub outbox: OutboxConfig,
 }
 
-/// What is kept for those who follow the bars and fall behind: names of bars, and the revisions that later ones replaced.
+/// What is kept for those who follow the bars and fall behind: every revision stored, in that order.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutboxConfig {

@@ -1,4 +1,4 @@
-//! The bytes of a stored bar, compact and quick to read.
+//! The bytes of a stored bar, compact and quick to read. The key says which bar it is.
 //!
 //! ```text
 //! layout · flags u8 · revision · first - start · last - first · ticks · late · covers · words · word…
@@ -10,53 +10,68 @@ use bytes::Bytes;
 
 use super::{keys, value};
 use crate::codec::varint::put_varint;
-use crate::model::{BarFlags, BarHead};
+use crate::model::{BarFlags, BarHead, SeriesId, TimeNs};
 
 /// The framed bytes of a bar.
 pub fn encode(key: &[u8], head: &BarHead, state: &[u64], layout: usize) -> Bytes {
     let mut out = value::begin(32 + state.len() * 5);
-    put_varint(&mut out, layout as u64);
-    out.push(head.flags.0);
-    put_varint(&mut out, u64::from(head.revision));
-    let first = head.first.wrapping_sub(head.start);
-    put_varint(&mut out, (first << 1 ^ first >> 63) as u64);
-    for number in [head.last.wrapping_sub(head.first) as u64, head.ticks, head.late, head.covers, state.len() as u64] {
-        put_varint(&mut out, number);
-    }
-    for pair in state.chunks(2) {
-        let at = out.len();
-        out.push(0);
-        for (i, word) in pair.iter().enumerate() {
-            let code = put_word(&mut out, *word, head);
-            out[at] |= code << (4 * i);
-        }
-    }
+    write(&mut out, head, state, layout);
     value::seal(out, key)
 }
 
 /// Reads a bar's payload, its state into `state`; also gives the layout's number.
 pub fn decode(key: &[u8], payload: &[u8], state: &mut Vec<u64>) -> Option<(BarHead, usize)> {
-    let (series, start) = keys::parse_bar(key)?;
     let mut rest = payload;
-    let layout = varint(&mut rest)? as usize;
-    let flags = BarFlags(take(&mut rest, 1)? as u8);
-    let revision = u32::try_from(varint(&mut rest)?).ok()?;
-    let first = varint(&mut rest)?;
+    let read = read(&mut rest, keys::parse_bar(key)?, state)?;
+    rest.is_empty().then_some(read)
+}
+
+/// Appends a bar's payload.
+pub fn write(out: &mut Vec<u8>, head: &BarHead, state: &[u64], layout: usize) {
+    put_varint(out, layout as u64);
+    out.push(head.flags.0);
+    put_varint(out, u64::from(head.revision));
+    let first = head.first.wrapping_sub(head.start);
+    put_varint(out, (first << 1 ^ first >> 63) as u64);
+    for number in [head.last.wrapping_sub(head.first) as u64, head.ticks, head.late, head.covers, state.len() as u64] {
+        put_varint(out, number);
+    }
+    for pair in state.chunks(2) {
+        let at = out.len();
+        out.push(0);
+        for (i, word) in pair.iter().enumerate() {
+            let code = put_word(out, *word, head);
+            out[at] |= code << (4 * i);
+        }
+    }
+}
+
+/// Takes the payload of the bar of this series and start off the front of `rest`: its state into `state`; also gives the
+/// layout's number.
+pub fn read(
+    rest: &mut &[u8],
+    (series, start): (SeriesId, TimeNs),
+    state: &mut Vec<u64>,
+) -> Option<(BarHead, usize)> {
+    let layout = varint(rest)? as usize;
+    let flags = BarFlags(take(rest, 1)? as u8);
+    let revision = u32::try_from(varint(rest)?).ok()?;
+    let first = varint(rest)?;
     let first = start.wrapping_add((first >> 1) as i64 ^ -((first & 1) as i64));
-    let last = first.wrapping_add(varint(&mut rest)? as i64);
-    let (ticks, late, covers) = (varint(&mut rest)?, varint(&mut rest)?, varint(&mut rest)?);
+    let last = first.wrapping_add(varint(rest)? as i64);
+    let (ticks, late, covers) = (varint(rest)?, varint(rest)?, varint(rest)?);
     let mut head = BarHead { series, start, flags, revision, first, last, ticks, late, covers, ..BarHead::default() };
-    let words = usize::try_from(varint(&mut rest)?).ok().filter(|words| *words <= rest.len() * 2)?;
+    let words = usize::try_from(varint(rest)?).ok().filter(|words| *words <= rest.len() * 2)?;
     head.words_len = words as u32;
     state.clear();
     while state.len() < words {
-        let codes = take(&mut rest, 1)?;
-        state.push(word(&mut rest, codes & 15, &head)?);
+        let codes = take(rest, 1)?;
+        state.push(word(rest, codes & 15, &head)?);
         if state.len() < words {
-            state.push(word(&mut rest, codes >> 4, &head)?);
+            state.push(word(rest, codes >> 4, &head)?);
         }
     }
-    rest.is_empty().then_some((head, layout))
+    Some((head, layout))
 }
 
 /// Appends a word the shortest way and gives that way's code: 0–8 that many low bytes, 9 all ones, 10 and 11 the

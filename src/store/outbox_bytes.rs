@@ -1,15 +1,15 @@
-//! The bytes of the outbox: which revisions of which bars a commit stored.
+//! The bytes of the outbox: which revisions of which bars a commit stored, and beside them what is in these.
 
-use super::keys;
+use super::bar_bytes;
 use crate::codec::varint::{put_varint, unzigzag, zigzag};
 use crate::codec::wire::Reader;
 use crate::model::{BarHead, DurationNs, SeriesId, TimeNs};
 
-/// What one commit stored.
+/// What a commit stored, or a part of it.
 #[derive(Debug, PartialEq)]
 pub(super) struct Entry {
-    /// When it was stored; `None` in entries of before that was noted.
-    pub stored_at: Option<TimeNs>,
+    /// When it was stored.
+    pub stored_at: TimeNs,
     /// The spec's name.
     pub spec: String,
     /// In their order.
@@ -27,8 +27,7 @@ pub(super) struct Named {
 }
 
 impl Entry {
-    /// 0 · time · spec · window lengths · bars, each as the difference to the one before; all numbers LEB128. No name of a
-    /// spec is empty, so the 0 tells it from entries without a time, which begin with the spec.
+    /// 0 · time · spec · window lengths · bars, each as the difference to the one before; all numbers LEB128.
     pub fn write(spec: &str, windows: &[DurationNs], heads: &[BarHead], stored_at: TimeNs) -> Vec<u8> {
         let mut out = Vec::with_capacity(48 + heads.len() * 6);
         out.push(0);
@@ -51,11 +50,8 @@ impl Entry {
 
     /// Reads what [`Entry::write`] wrote; `None` where that is no such thing.
     pub fn read(payload: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(payload.strip_prefix(&[0]).unwrap_or(payload));
-        let stored_at = match payload.first()? {
-            0 => Some(unzigzag(reader.varint().ok()?)),
-            _ => None,
-        };
+        let mut reader = Reader::new(payload.strip_prefix(&[0])?);
+        let stored_at = unzigzag(reader.varint().ok()?);
         let spec = reader.string().ok()?.to_owned();
         let windows =
             (0..count(&mut reader)?).map(|_| Some(reader.varint().ok()? as i64)).collect::<Option<Vec<_>>>()?;
@@ -77,10 +73,38 @@ fn count(reader: &mut Reader<'_>) -> Option<usize> {
     usize::try_from(reader.varint().ok()?).ok().filter(|count| *count <= reader.rest().len())
 }
 
-/// The key of a revision that was replaced.
-pub(super) fn superseded_key(head: &BarHead, window: DurationNs, spec: &str) -> Vec<u8> {
-    let revision = head.revision.to_be_bytes();
-    [&keys::bar(head.series, head.start)[..], &window.to_be_bytes(), &revision, spec.as_bytes()].concat()
+/// A bar in one of its spec's layouts, whose number comes with it; its state is elsewhere.
+pub(super) type Laid = (BarHead, usize);
+
+/// Appends what is in a bar, and in the one it replaced.
+pub(super) fn write_content(
+    out: &mut Vec<u8>,
+    (head, state): (&BarHead, &[u64]),
+    replaced: Option<&(BarHead, Vec<u64>)>,
+    layout: usize,
+) {
+    bar_bytes::write(out, head, state, layout);
+    out.push(u8::from(replaced.is_some()));
+    replaced.into_iter().for_each(|(head, state)| bar_bytes::write(out, head, state, layout));
+}
+
+/// Takes what [`write_content`] appended of the bar `named` off the front of `rest`: the bar, its state into `state`, and the
+/// one it replaced, that one's into `before`.
+pub(super) fn read_content(
+    rest: &mut &[u8],
+    named: &Named,
+    state: &mut Vec<u64>,
+    before: &mut Vec<u64>,
+) -> Option<(Laid, Option<Laid>)> {
+    let identity = (named.series, named.start);
+    let bar = bar_bytes::read(rest, identity, state).filter(|(head, _)| head.revision == named.revision)?;
+    let (replaces, after) = rest.split_first()?;
+    *rest = after;
+    let replaced = match replaces {
+        0 => None,
+        _ => Some(bar_bytes::read(rest, identity, before)?),
+    };
+    Some((bar, replaced))
 }
 
 #[cfg(test)]
@@ -101,7 +125,7 @@ mod tests {
             };
             let heads: Vec<_> = bars.iter().map(head).collect();
             let read = Entry::read(&Entry::write("market_ticks", &windows, &heads, stored_at)).unwrap();
-            prop_assert_eq!((read.spec.as_str(), read.stored_at), ("market_ticks", Some(stored_at)));
+            prop_assert_eq!((read.spec.as_str(), read.stored_at), ("market_ticks", stored_at));
             let named = heads.iter().map(|head| Named {
                 window: windows[usize::from(head.granularity)],
                 series: head.series,
@@ -112,18 +136,31 @@ mod tests {
         }
 
         #[test]
-        fn an_entry_without_a_time_is_read_as_well(stored_at in any::<i64>()) {
-            let head = BarHead { series: SeriesId(7), start: 5, revision: 2, ..BarHead::default() };
-            let written = Entry::write("s", &[1_000_000_000], &[head], stored_at);
-            let mut time = Vec::new();
-            put_varint(&mut time, zigzag(stored_at));
-            let read = Entry::read(&written[1 + time.len()..]).unwrap();
-            prop_assert_eq!(&read, &Entry { stored_at: None, ..Entry::read(&written).unwrap() });
+        fn contents_are_read_as_they_were_written(
+            bars in prop::collection::vec((any::<u32>(), prop::collection::vec(any::<u64>(), 0..6), any::<bool>()), 0..20),
+        ) {
+            let (mut out, mut expected) = (Vec::new(), Vec::new());
+            for (revision, words, replaces) in &bars {
+                let head = |revision| BarHead { start: 7, revision, words_len: words.len() as u32, ..BarHead::default() };
+                let replaced = replaces.then(|| (head(revision.wrapping_sub(1)), words.iter().rev().copied().collect()));
+                write_content(&mut out, (&head(*revision), words), replaced.as_ref(), 3);
+                expected.push((head(*revision), words, replaced));
+            }
+            let (mut rest, mut state, mut before) = (&out[..], Vec::new(), Vec::new());
+            for (head, words, replaced) in expected {
+                let named = Named { window: 1, series: head.series, start: head.start, revision: head.revision };
+                let (bar, old) = read_content(&mut rest, &named, &mut state, &mut before).unwrap();
+                prop_assert_eq!((bar, &state), ((head, 3), words));
+                prop_assert_eq!(old.map(|(head, _)| (head, before.clone())), replaced);
+            }
+            prop_assert!(rest.is_empty());
         }
 
         #[test]
         fn other_bytes_are_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = Entry::read(&bytes);
+            let named = Named { window: 1, series: SeriesId(1), start: 0, revision: 0 };
+            let _ = read_content(&mut &bytes[..], &named, &mut Vec::new(), &mut Vec::new());
         }
     }
 }

@@ -43,8 +43,8 @@ pub struct Outbound {
     pub series: SeriesId,
     /// Where its window ends.
     pub window_end: TimeNs,
-    /// When it was stored, if that is known.
-    pub stored_at: Option<TimeNs>,
+    /// When it was stored.
+    pub stored_at: TimeNs,
     /// When it was handed over last.
     pub sent_at: TimeNs,
 }
@@ -228,7 +228,7 @@ mod tests {
                 record: Record { value: vec![0; 5], ..Record::default() },
                 series: SeriesId(*series),
                 window_end: 0,
-                stored_at: None,
+                stored_at: 0,
                 sent_at: 0,
             };
             lane.push(position + 1, bar);

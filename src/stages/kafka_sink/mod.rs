@@ -294,9 +294,8 @@ impl KafkaSink {
                 let most = (STEP - handed).min(self.transaction.as_ref().map_or(STEP, Transaction::room));
                 let mut seen = self.parts.sink.seen();
                 let sent = &mut |bar: &Outbound| {
-                    let Some(stored_at) = bar.stored_at else { return };
-                    took(&mut seen.latencies.window_to_commit, stored_at - bar.window_end);
-                    took(&mut seen.latencies.commit_to_sent, now - stored_at);
+                    took(&mut seen.latencies.window_to_commit, bar.stored_at - bar.window_end);
+                    took(&mut seen.latencies.commit_to_sent, now - bar.stored_at);
                 };
                 let token = |lane, number| token(at, lane, number);
                 let outcome = feed.hand_over(&mut *self.producer, most, token, now, sent);

@@ -59,7 +59,7 @@ impl Content {
             "side" => Self::Side,
             "sorted" => Self::Sorted,
             "bars" => Self::Bar,
-            "outbox" | "superseded" => Self::Outbox,
+            "outbox" | "contents" => Self::Outbox,
             keys::META => Self::Meta,
             keys::QUARANTINE => Self::Quarantine,
             _ => Self::Other,
