@@ -1,8 +1,9 @@
 //! How fast bars go out to a real broker, beside the same records from a bare librdkafka producer with the same settings.
 //!
-//! Each pair: the built binary stores `BARS` bars with the broker away; the broker is started, and the clock runs from the
-//! moment the sink finds it until nothing is outstanding. Then a producer that does nothing else sends the very records
-//! that lie in the topic to another one, until all are acknowledged.
+//! Each pair: the built binary stores `BARS` bars with the broker away and is stopped. The broker is started, and warmed up
+//! with as many records of another topic. Then barline goes on, and the clock runs from the moment its first bar has arrived
+//! until nothing is outstanding. Then a producer that does nothing else sends the very records that lie in the topic to another
+//! one, until all are acknowledged.
 //!
 //! `cargo bench --bench kafka`; `BARS` (300 000) and `PAIRS` (3) in the environment. Needs Java and Maven.
 
@@ -15,13 +16,12 @@ use std::time::{Duration, Instant};
 use barline::broker::client_config;
 use barline::broker::settings::{Connection, Producing};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Headers, Message, OwnedHeaders, OwnedMessage};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, Timestamp, TopicPartitionList};
 use serde_json::Value;
 
 const TOPIC: &str = "tikr-bars-market-1s";
-const BARE: &str = "bare";
 
 fn main() {
     let (bars, pairs) = (number("BARS", 300_000), number("PAIRS", 3));
@@ -41,14 +41,20 @@ fn number(name: &str, default: u64) -> u64 {
 
 fn pair(bars: u64) -> (f64, f64) {
     let dir = tempfile::tempdir().unwrap();
-    let [grpc, http, metrics, kafka] = std::array::from_fn(|_| free_port());
-    let mut server = barline(dir.path(), [grpc, http, metrics, kafka]);
+    let ports = std::array::from_fn(|_| free_port());
+    let [grpc, http, _, kafka] = ports;
+    let mut server = barline(dir.path(), ports);
     until("barline is ready", || get(http, "/ready").is_some_and(|(status, _)| status == 200));
     load(grpc, bars);
     until("every bar is stored", || outstanding(http).is_some_and(|(_, waiting)| waiting >= bars));
     let (_, bars) = outstanding(http).unwrap();
+    Command::new("kill").arg(server.id().to_string()).status().unwrap();
+    server.wait().unwrap();
 
     let mut broker = broker(dir.path(), kafka.port());
+    let bootstrap = kafka.to_string();
+    send("warm", &bootstrap, &(0..bars).map(any_record).collect::<Vec<_>>());
+    let mut server = barline(dir.path(), ports);
     until("the sink finds the broker", || outstanding(http).is_some_and(|(delivered, _)| delivered > 0));
     let (before, start) = (outstanding(http).unwrap().0, Instant::now());
     until("every bar is sent", || outstanding(http).is_some_and(|(_, waiting)| waiting == 0));
@@ -56,12 +62,18 @@ fn pair(bars: u64) -> (f64, f64) {
     server.kill().unwrap();
     server.wait().unwrap();
 
-    let bootstrap = kafka.to_string();
-    let records = consume(&bootstrap, bars as usize);
-    let bare = send_bare(&bootstrap, &records);
+    let bare = send("bare", &bootstrap, &consume(&bootstrap, bars as usize));
     drop(broker.stdin.take());
     broker.wait().unwrap();
     (ours, bare)
+}
+
+/// A record about as long as a bar's.
+fn any_record(number: u64) -> OwnedMessage {
+    let text = |length: usize| number.to_string().into_bytes().into_iter().cycle().take(length).collect::<Vec<u8>>();
+    let header = |key| Header { key, value: Some(b"a value of some length") };
+    let headers = ["a", "b", "c", "d", "e"].map(header).into_iter().fold(OwnedHeaders::new(), OwnedHeaders::insert);
+    OwnedMessage::new(Some(text(800)), Some(text(16)), String::new(), Timestamp::NotAvailable, 0, 0, Some(headers))
 }
 
 fn barline(dir: &Path, [grpc, http, metrics, kafka]: [SocketAddr; 4]) -> Child {
@@ -140,17 +152,18 @@ fn consume(bootstrap: &str, records: usize) -> Vec<OwnedMessage> {
     got
 }
 
-fn send_bare(bootstrap: &str, records: &[OwnedMessage]) -> f64 {
+/// Sends records to a new topic, and says how many a second.
+fn send(topic: &str, bootstrap: &str, records: &[OwnedMessage]) -> f64 {
     let connection = Connection { brokers: vec![bootstrap.to_owned()], ..Connection::default() };
     let config = client_config::producer(&connection, &Producing::default(), None).unwrap();
-    create_topic(&config);
+    create_topic(topic, &config);
     let producer: BaseProducer = config.create().unwrap();
     let start = Instant::now();
     for record in records {
         let headers = record.headers().into_iter().flat_map(Headers::iter);
         let headers = headers.fold(OwnedHeaders::new(), OwnedHeaders::insert);
         let (key, payload) = (record.key().unwrap_or_default(), record.payload().unwrap_or_default());
-        let mut record = BaseRecord::to(BARE).key(key).payload(payload).headers(headers);
+        let mut record = BaseRecord::to(topic).key(key).payload(payload).headers(headers);
         while let Err((_, full)) = producer.send(record) {
             producer.poll(Duration::from_millis(1));
             record = full;
@@ -161,10 +174,10 @@ fn send_bare(bootstrap: &str, records: &[OwnedMessage]) -> f64 {
     records.len() as f64 / start.elapsed().as_secs_f64()
 }
 
-fn create_topic(config: &ClientConfig) {
+fn create_topic(name: &str, config: &ClientConfig) {
     use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
     let admin: AdminClient<_> = config.create().unwrap();
-    let topic = NewTopic::new(BARE, 3, TopicReplication::Fixed(1));
+    let topic = NewTopic::new(name, 3, TopicReplication::Fixed(1));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap();
 }

@@ -41,16 +41,25 @@ pub fn text_always(out: &mut Vec<u8>, field: u32, value: &str) {
     out.extend_from_slice(value.as_bytes());
 }
 
-/// Appends `field` with the message that `fill` writes. Its length is known only afterwards, so the message is moved up
-/// to make room for it: bars are small, and no second buffer is needed.
+/// Appends `field` with the message that `fill` writes. Its length is known only afterwards: one byte is kept for it, which
+/// is enough for most, and a longer message is moved up.
 pub fn message(out: &mut Vec<u8>, field: u32, fill: impl FnOnce(&mut Vec<u8>)) {
     key(out, field, LENGTH);
-    let start = out.len();
+    let at = out.len();
+    out.push(0);
     fill(out);
-    let length = out.len() - start;
-    put_varint(out, length as u64);
-    let room = out.len() - start - length;
-    out[start..].rotate_right(room);
+    let mut length = out.len() - at - 1;
+    let more = length.checked_ilog2().unwrap_or(0) as usize / 7;
+    if more > 0 {
+        let end = out.len();
+        out.resize(end + more, 0);
+        out.copy_within(at + 1..end, at + 1 + more);
+    }
+    for byte in &mut out[at..at + more] {
+        *byte = length as u8 | 0x80;
+        length >>= 7;
+    }
+    out[at + more] = length as u8;
 }
 
 fn key(out: &mut Vec<u8>, field: u32, kind: u32) {
@@ -63,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_message_stands_behind_its_length_however_long_it_is() {
-        for length in [0_usize, 1, 127, 128, 20_000] {
+        for length in [0_usize, 1, 124, 125, 126, 127, 128, 16_379, 16_380, 16_381, 20_000, 2_100_000] {
             let mut out = b"before".to_vec();
             message(&mut out, 2, |out| text(out, 1, &"x".repeat(length)));
             let mut inner = Vec::new();

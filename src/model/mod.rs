@@ -18,7 +18,7 @@ pub use bar::{BarBatch, BarFlags, BarHead};
 pub use envelope::{Checkpoint, Envelope, Scale, Signal};
 pub use ledger::{Ledger, LedgerSnapshot, Reason, SpecLedger};
 pub use origin::{Known, Origin, Taken};
-pub use record::Record;
+pub use record::{Headers, Record};
 pub use series::{DimensionError, SeriesId, SeriesKey, SpecId};
 pub use tick::{Column, ExtraField, Fate, Receipt, Rows, TickBatch, TickSlice};
 pub use time::{DurationNs, TimeNs};

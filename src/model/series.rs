@@ -103,6 +103,18 @@ impl SeriesKey {
         })
     }
 
+    /// Appends `k=v` joined by `|`, with `\`, `=` and `|` escaped by `\`: also the key of Kafka records.
+    pub fn write_text(&self, out: &mut Vec<u8>) {
+        for (at, (name, value)) in self.dimensions().enumerate() {
+            if at > 0 {
+                out.push(b'|');
+            }
+            write_escaped(out, name);
+            out.push(b'=');
+            write_escaped(out, value);
+        }
+    }
+
     /// The value of dimension `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.dimensions().find(|(n, _)| *n == name).map(|(_, value)| value)
@@ -116,18 +128,12 @@ fn split_part(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(part).ok()?, rest))
 }
 
-/// `k=v` joined by `|`, with `\`, `=` and `|` escaped by `\`: also the key of Kafka records.
+/// As [`SeriesKey::write_text`] says.
 impl fmt::Display for SeriesKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (name, value)) in self.dimensions().enumerate() {
-            if i > 0 {
-                f.write_str("|")?;
-            }
-            write_escaped(f, name)?;
-            f.write_str("=")?;
-            write_escaped(f, value)?;
-        }
-        Ok(())
+        let mut text = Vec::new();
+        self.write_text(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
     }
 }
 
@@ -137,14 +143,13 @@ impl fmt::Debug for SeriesKey {
     }
 }
 
-fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    for c in text.chars() {
-        if matches!(c, '\\' | '=' | '|') {
-            f.write_str("\\")?;
+fn write_escaped(out: &mut Vec<u8>, text: &str) {
+    for byte in text.bytes() {
+        if matches!(byte, b'\\' | b'=' | b'|') {
+            out.push(b'\\');
         }
-        write!(f, "{c}")?;
+        out.push(byte);
     }
-    Ok(())
 }
 
 #[cfg(test)]

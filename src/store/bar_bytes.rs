@@ -48,11 +48,7 @@ pub fn write(out: &mut Vec<u8>, head: &BarHead, state: &[u64], layout: usize) {
 
 /// Takes the payload of the bar of this series and start off the front of `rest`: its state into `state`; also gives the
 /// layout's number.
-pub fn read(
-    rest: &mut &[u8],
-    (series, start): (SeriesId, TimeNs),
-    state: &mut Vec<u64>,
-) -> Option<(BarHead, usize)> {
+pub fn read(rest: &mut &[u8], (series, start): (SeriesId, TimeNs), state: &mut Vec<u64>) -> Option<(BarHead, usize)> {
     let layout = varint(rest)? as usize;
     let flags = BarFlags(take(rest, 1)? as u8);
     let revision = u32::try_from(varint(rest)?).ok()?;

@@ -198,12 +198,7 @@ impl Store {
     }
 
     /// The bars an entry names, as they were then.
-    fn resolve(
-        &self,
-        part: &PartSpaces,
-        found: &Found,
-        question: &Question<'_>,
-    ) -> Result<Option<Commit>, StoreError> {
+    fn resolve(&self, part: &PartSpaces, found: &Found, question: &Question<'_>) -> Result<Option<Commit>, StoreError> {
         let Some(store) = self.spec_named(&found.entry.spec) else { return Ok(None) };
         let id = store.spec.id;
         if question.follower.is_some_and(|follower| follower.following.spec != id) {
@@ -218,8 +213,7 @@ impl Store {
             let content = read_content(&mut rest, bar, &mut state, &mut before);
             // What follows something unreadable is unreadable, too.
             rest = if content.is_some() { rest } else { &[] };
-            let wanted =
-                |granularity: &u8| question.follower.is_none_or(|follower| follower.wants(id, *granularity));
+            let wanted = |granularity: &u8| question.follower.is_none_or(|follower| follower.wants(id, *granularity));
             let granularity = granularity_of(store, bar).filter(wanted);
             let Some(granularity) = granularity.filter(|_| position >= commit.bars.position) else { continue };
             let now = content.and_then(|(bar, _)| self.present(store, granularity, bar, &mut state));

@@ -72,8 +72,8 @@ impl Producer for KafkaProducer {
             return Err(Refusal::Full);
         }
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for (key, value) in &record.headers {
-            headers = headers.insert(Header { key, value: Some(value.as_slice()) });
+        for (key, value) in record.headers.iter() {
+            headers = headers.insert(Header { key, value: Some(value) });
         }
         let message = BaseRecord::with_opaque_to(&record.topic, token as usize)
             .key(&record.key)

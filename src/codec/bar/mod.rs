@@ -7,9 +7,12 @@ mod json;
 mod otlp;
 mod tikr;
 
+use std::fmt::Display;
+use std::io::Write as _;
+
 use serde::Deserialize;
 
-use crate::model::{BarHead, SeriesKey, Value};
+use crate::model::{BarHead, Headers, SeriesKey, Value};
 use crate::spec::{Aggregation, Metric, Spec};
 
 /// A bar about to be written.
@@ -76,26 +79,48 @@ impl Encoding {
 
 /// The key of a series' records, `k=v` joined by `|`: no two series share one.
 pub fn record_key(key: &SeriesKey) -> Vec<u8> {
-    key.to_string().into_bytes()
+    let mut out = Vec::with_capacity(key.as_bytes().len() + 8);
+    key.write_text(&mut out);
+    out
 }
 
-/// The identity of a bar, the same in every revision: `<spec>/<granularity>/<window start>/<record key>`.
-pub fn bar_id(bar: &Outgoing<'_>) -> String {
-    format!("{}/{}/{}/{}", bar.spec.name, bar.granularity(), bar.head.start, bar.key)
-}
-
-/// What a record's headers say of its bar, all of it as text.
-pub fn headers(bar: &Outgoing<'_>) -> Vec<(&'static str, Vec<u8>)> {
-    let mut headers = vec![
-        ("barline.series", bar.spec.name.clone().into_bytes()),
-        ("barline.granularity", bar.granularity().as_bytes().to_vec()),
-        ("barline.window_start_ns", bar.head.start.to_string().into_bytes()),
-        ("barline.revision", bar.head.revision.to_string().into_bytes()),
-        ("barline.bar_id", bar_id(bar).into_bytes()),
-    ];
-    let flags = bar.flags().collect::<Vec<_>>().join(",");
-    headers.extend(Some(("barline.flags", flags.into_bytes())).filter(|(_, flags)| !flags.is_empty()));
+/// What a record's headers say of its bar, all of it as text. The bar's id is the same in every revision:
+/// `<spec>/<granularity>/<window start>/<record key>`.
+pub fn headers(bar: &Outgoing<'_>, record_key: &[u8]) -> Headers {
+    let (spec, granularity) = (bar.spec.name.as_bytes(), bar.granularity().as_bytes());
+    let mut headers = Headers::with_capacity(6, 96 + 2 * spec.len() + record_key.len());
+    headers.add("barline.series", |out| out.extend_from_slice(spec));
+    headers.add("barline.granularity", |out| out.extend_from_slice(granularity));
+    headers.add("barline.window_start_ns", |out| put_number(out, bar.head.start));
+    headers.add("barline.revision", |out| put_number(out, bar.head.revision));
+    headers.add("barline.bar_id", |out| put_id(out, bar, record_key));
+    if bar.flags().next().is_some() {
+        let flags = bar.flags().collect::<Vec<_>>().join(",");
+        headers.add("barline.flags", |out| out.extend_from_slice(flags.as_bytes()));
+    }
     headers
+}
+
+/// The bar's id as text.
+fn bar_id(bar: &Outgoing<'_>) -> String {
+    let mut out = Vec::new();
+    put_id(&mut out, bar, &record_key(bar.key));
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn put_id(out: &mut Vec<u8>, bar: &Outgoing<'_>, record_key: &[u8]) {
+    for part in [&bar.spec.name, bar.granularity()] {
+        out.extend_from_slice(part.as_bytes());
+        out.push(b'/');
+    }
+    put_number(out, bar.head.start);
+    out.push(b'/');
+    out.extend_from_slice(record_key);
+}
+
+fn put_number(out: &mut Vec<u8>, number: impl Display) {
+    // Writing into memory does not fail.
+    let _ = write!(out, "{number}");
 }
 
 impl<'a> Outgoing<'a> {

@@ -13,6 +13,10 @@ const DELTA: u64 = 1;
 
 /// Appends `bar`.
 pub fn write(service: &str, bar: &Outgoing<'_>, out: &mut Vec<u8>) {
+    // The same at every data point.
+    let mut attributes = Vec::with_capacity(bar.key.as_bytes().len() * 2);
+    bar.key.dimensions().for_each(|(name, value)| attribute(&mut attributes, 7, name, value));
+    let told = &Told { bar, attributes };
     message(out, 1, |out| {
         message(out, 1, |out| {
             attribute(out, 1, "service.name", service);
@@ -24,66 +28,72 @@ pub fn write(service: &str, bar: &Outgoing<'_>, out: &mut Vec<u8>) {
                 text(out, 1, "barline");
                 text(out, 2, env!("CARGO_PKG_VERSION"));
             });
-            bar.present().for_each(|(metric, value)| write_metric(bar, metric, value, out));
-            write_ticks(bar, out);
+            bar.present().for_each(|(metric, value)| write_metric(told, metric, value, out));
+            write_ticks(told, out);
         });
     });
 }
 
-fn write_metric(bar: &Outgoing<'_>, metric: &Metric, value: Value, out: &mut Vec<u8>) {
+/// A bar and the attributes of its data points.
+struct Told<'a> {
+    bar: &'a Outgoing<'a>,
+    attributes: Vec<u8>,
+}
+
+fn write_metric(told: &Told<'_>, metric: &Metric, value: Value, out: &mut Vec<u8>) {
     message(out, 2, |out| {
-        name(out, bar, &metric.name);
+        name(out, told, &metric.name);
         text(out, 2, metric.description.as_deref().unwrap_or_default());
         text(out, 3, metric.unit.as_deref().unwrap_or_default());
         if adds_up(metric.aggregation) {
-            sum(out, bar, value, metric.aggregation == Aggregation::Count || metric.ty == FieldType::Uint64);
+            sum(out, told, value, metric.aggregation == Aggregation::Count || metric.ty == FieldType::Uint64);
         } else {
-            message(out, 5, |out| point(out, bar, value));
+            message(out, 5, |out| point(out, told, value));
         }
     });
 }
 
 /// How many ticks the bar has, unless the spec has a metric of that name.
-fn write_ticks(bar: &Outgoing<'_>, out: &mut Vec<u8>) {
+fn write_ticks(told: &Told<'_>, out: &mut Vec<u8>) {
     const TICKS: &str = "tick_count";
-    if bar.spec.metrics.iter().any(|metric| metric.name == TICKS) {
+    if told.bar.spec.metrics.iter().any(|metric| metric.name == TICKS) {
         return;
     }
     message(out, 2, |out| {
-        name(out, bar, TICKS);
+        name(out, told, TICKS);
         text(out, 3, "{tick}");
-        sum(out, bar, Value::Uint(bar.ticks()), true);
+        sum(out, told, Value::Uint(told.bar.ticks()), true);
     });
 }
 
 /// `<spec>.<metric>`
-fn name(out: &mut Vec<u8>, bar: &Outgoing<'_>, metric: &str) {
+fn name(out: &mut Vec<u8>, told: &Told<'_>, metric: &str) {
     message(out, 1, |out| {
-        for part in [&bar.spec.name, ".", metric] {
+        for part in [&told.bar.spec.name, ".", metric] {
             out.extend_from_slice(part.as_bytes());
         }
     });
 }
 
-fn sum(out: &mut Vec<u8>, bar: &Outgoing<'_>, value: Value, monotonic: bool) {
+fn sum(out: &mut Vec<u8>, told: &Told<'_>, value: Value, monotonic: bool) {
     message(out, 7, |out| {
-        point(out, bar, value);
+        point(out, told, value);
         uint(out, 2, DELTA);
         uint(out, 3, u64::from(monotonic));
     });
 }
 
 /// A data point. Integers beyond the signed range become doubles, for OTLP has no unsigned ones.
-fn point(out: &mut Vec<u8>, bar: &Outgoing<'_>, value: Value) {
+fn point(out: &mut Vec<u8>, told: &Told<'_>, value: Value) {
     message(out, 1, |out| {
-        fixed64(out, 2, unsigned(bar.head.start));
-        fixed64(out, 3, unsigned(bar.end()));
+        fixed64(out, 2, unsigned(told.bar.head.start));
+        fixed64(out, 3, unsigned(told.bar.end()));
         match value {
             Value::Int(value) => fixed64_always(out, 6, value as u64),
             Value::Uint(value) if i64::try_from(value).is_ok() => fixed64_always(out, 6, value),
             Value::Uint(_) | Value::Float(_) => fixed64_always(out, 4, value.to_float().to_bits()),
         }
-        bar.key.dimensions().for_each(|(name, value)| attribute(out, 7, name, value));
+        out.extend_from_slice(&told.attributes);
     });
 }
 

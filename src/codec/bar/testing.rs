@@ -96,11 +96,8 @@ proptest! {
 fn headers_name_the_bar_and_its_revision() {
     let mut bar = sample();
     (bar.head.revision, bar.head.flags) = (2, BarFlags::PARTIAL);
-    let headers: Vec<_> = super::headers(&bar.outgoing())
-        .into_iter()
-        .map(|(name, value)| (name, String::from_utf8(value).unwrap()))
-        .collect();
-    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let headers = super::headers(&bar.outgoing(), &super::record_key(&bar.key));
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name, str::from_utf8(value).unwrap())).collect();
     assert_eq!(
         headers,
         [

@@ -38,7 +38,9 @@ impl Maker {
         let outgoing = Outgoing { spec: &self.spec, key, head, metrics: metrics(head, words), previous };
         let mut value = Vec::with_capacity(512);
         policy.encoding.write(&self.service, &outgoing, &mut value);
-        Some(Record { topic, key: record_key(key), value, headers: headers(&outgoing) })
+        let key = record_key(key);
+        let headers = headers(&outgoing, &key);
+        Some(Record { topic, key, value, headers })
     }
 
     /// Where the window of a bar ends.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use barline::broker::settings::{Connection, NewTopics};
 use barline::broker::{Brokers, Event, Failure, Kafka, Producer, Refusal, Settings};
-use barline::model::Record;
+use barline::model::{Headers, Record};
 
 use super::broker::{self, Broker};
 use super::consumer::consume;
@@ -24,7 +24,9 @@ fn settings(bootstrap: &str, topics: &[&str]) -> Settings {
 }
 
 pub fn record(topic: &str, key: &str, value: &str) -> Record {
-    Record { topic: topic.into(), key: key.into(), value: value.into(), headers: vec![("kind", b"test".to_vec())] }
+    let mut headers = Headers::default();
+    headers.add("kind", |out| out.extend_from_slice(b"test"));
+    Record { topic: topic.into(), key: key.into(), value: value.into(), headers }
 }
 
 impl Told {
