@@ -13,12 +13,18 @@ const SEPARATE_FROM: u32 = 1 << 10;
 /// The options of a new space.
 pub fn options(space: &str) -> KeyspaceCreateOptions {
     let plain = KeyspaceCreateOptions::default();
+    let apart = |compression| {
+        Some(KvSeparationOptions::default().separation_threshold(SEPARATE_FROM).compression(compression))
+    };
     let bloom = |bits| FilterPolicy::new([FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(bits))]);
     if ["ticks/", "sorted/", "side/"].iter().any(|family| space.starts_with(family)) {
         // Blocks are compressed already, and read by ranges of keys that always exist.
-        let apart =
-            KvSeparationOptions::default().separation_threshold(SEPARATE_FROM).compression(CompressionType::None);
-        plain.max_memtable_size(BUFFER).with_kv_separation(Some(apart)).filter_policy(FilterPolicy::disabled())
+        let apart = apart(CompressionType::None);
+        plain.max_memtable_size(BUFFER).with_kv_separation(apart).filter_policy(FilterPolicy::disabled())
+    } else if space.starts_with("contents/") {
+        // Many bars in a value, read in a row, of keys that always exist.
+        let apart = apart(CompressionType::Lz4);
+        plain.max_memtable_size(BUFFER).with_kv_separation(apart).filter_policy(FilterPolicy::disabled())
     } else if space.starts_with("bars/") {
         plain
             .max_memtable_size(BUFFER)

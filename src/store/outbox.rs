@@ -25,7 +25,7 @@ use super::{Kv, Op, Store, StoreBatch, StoreError, value};
 use crate::model::{BarBatch, BarHead, DurationNs, SeriesId, SpecId, TimeNs};
 
 /// A partition is followed by another when it has this many bytes.
-const PART_BYTES: u64 = 16 << 20;
+const PART_BYTES: u64 = 32 << 20;
 /// A partition is followed by another after this part of the time entries are kept.
 const PARTS: i64 = 8;
 /// The most bars in an entry.
