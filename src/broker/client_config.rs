@@ -4,12 +4,12 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
-use super::settings::{Connection, Mechanism, Producing, TRANSACTION_TIMEOUT};
+use super::settings::{Connection, Mechanism, Producing};
 use crate::model::time::MILLISECOND;
 use crate::topology::Complaint;
 
 /// Properties that are ours to set, and where a topology says what they come from.
-const OURS: [(&str, &str); 25] = [
+const OURS: [(&str, &str); 24] = [
     ("bootstrap.servers", "brokers"),
     ("metadata.broker.list", "brokers"),
     ("security.protocol", "security"),
@@ -24,7 +24,6 @@ const OURS: [(&str, &str); 25] = [
     ("request.required.acks", "nothing: every replica in sync has to have a record"),
     ("message.timeout.ms", "nothing: a record waits, so that none overtakes another of its key"),
     ("delivery.timeout.ms", "nothing: a record waits, so that none overtakes another of its key"),
-    ("transaction.timeout.ms", "nothing: it goes with how long records wait"),
     ("queue.buffering.max.messages", "in_flight.records"),
     ("queue.buffering.max.kbytes", "in_flight.bytes"),
     ("ssl.key.location", "security.tls.key"),
@@ -90,6 +89,7 @@ pub fn producer(
 ) -> Result<ClientConfig, Complaint> {
     let mut config = client(connection)?;
     let milliseconds = |ns: i64| (ns.max(0) / MILLISECOND).to_string();
+    let transaction_timeout = connection.transaction_timeout().as_millis().to_string();
     config.set("enable.idempotence", "true");
     config.set("acks", "all");
     config.set("compression.type", producing.compression.name());
@@ -105,8 +105,8 @@ pub fn producer(
         None => config.set("message.timeout.ms", "0"),
         Some(id) => config
             .set("transactional.id", id)
-            .set("transaction.timeout.ms", milliseconds(TRANSACTION_TIMEOUT))
-            .set("message.timeout.ms", milliseconds(TRANSACTION_TIMEOUT)),
+            .set("transaction.timeout.ms", &transaction_timeout)
+            .set("message.timeout.ms", &transaction_timeout),
     };
     connection.properties.iter().for_each(|(name, value)| _ = config.set(name, value));
     Ok(config)
@@ -240,6 +240,19 @@ mod tests {
         let [(unknown, why), (invalid, _)] = complaints.as_slice() else { panic!("{complaints:?}") };
         assert_eq!((unknown.as_ref(), invalid.as_ref()), ("properties.linger.mz", "properties.socket.timeout.ms"));
         assert!(why.contains("No such configuration property"), "{why}");
+    }
+
+    #[test]
+    fn a_record_waits_for_ever_or_as_long_as_its_transaction_may_last() {
+        let timeout = |properties: &[(&str, &str)], transactional| {
+            let properties = properties.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+            let connection = Connection { properties, ..Connection::default() };
+            let config = producer(&connection, &Producing::default(), transactional).unwrap();
+            config.get("message.timeout.ms").map(str::to_owned)
+        };
+        assert_eq!(timeout(&[("transaction.timeout.ms", "2000")], None).as_deref(), Some("0"));
+        assert_eq!(timeout(&[], Some("id")).as_deref(), Some("60000"));
+        assert_eq!(timeout(&[("transaction.timeout.ms", "2000")], Some("id")).as_deref(), Some("2000"));
     }
 
     #[test]

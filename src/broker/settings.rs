@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::Secret;
-use crate::model::time::{MILLISECOND, SECOND};
+use crate::model::time::MILLISECOND;
 use crate::spec::units::{ByteSize, DurationText};
 
 /// Everything a producer needs to know.
@@ -165,6 +166,14 @@ impl Default for InFlight {
     }
 }
 
+impl Connection {
+    /// How long a transaction may last before the broker gives it up, and a record of one wait.
+    pub fn transaction_timeout(&self) -> Duration {
+        let told = self.properties.get("transaction.timeout.ms").and_then(|text| text.trim().parse().ok());
+        told.map_or(TRANSACTION_TIMEOUT, Duration::from_millis)
+    }
+}
+
 impl Mechanism {
     /// Its registered name.
     pub fn name(self) -> &'static str {
@@ -200,5 +209,5 @@ impl Partitioner {
     }
 }
 
-/// How long the producer of a transaction may be silent before the broker gives it up.
-pub const TRANSACTION_TIMEOUT: i64 = 60 * SECOND;
+/// How long a transaction may last before the broker gives it up, where `properties` do not say so.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::run::compile_file;
+use super::run::{compile_file, load_specs};
 use super::{Exit, Failure, say};
 use crate::runtime::Guard;
 use crate::spec::{self, problem};
@@ -52,7 +52,7 @@ pub fn check(args: &CheckArgs) -> Exit {
     let mut wrong = Vec::new();
     for path in &args.topologies {
         let checked = compile_file(path, &args.set).and_then(|plan| {
-            let specs = spec::load_dir(&plan.specs_dir).map_err(|problems| problem::render(&problems))?;
+            let specs = load_specs(&plan)?;
             Guard::load(&plan.security)
                 .map_err(|problems| format!("error: {}", problems.replace('\n', "\nerror: ")))?;
             Ok((plan, specs))

@@ -14,7 +14,7 @@ pub(super) use answer::summary;
 use super::Exit;
 use crate::serve::admin::{self, Reloads};
 use crate::spec::{self, Specs, problem};
-use crate::stages::ROWS;
+use crate::stages::{ROWS, kafka_sink};
 use crate::topology::{self, Machine, Override, Plan};
 
 /// `barline run`
@@ -57,9 +57,16 @@ impl RunArgs {
         let plan = compile_file(&self.topology, &overrides)?;
         // Only what was read without an error is compared.
         let written = std::fs::read_to_string(&self.topology).unwrap_or_default();
-        let specs = spec::load_dir(&plan.specs_dir).map_err(|problems| problem::render(&problems))?;
+        let specs = load_specs(&plan)?;
         Ok((written, plan, specs))
     }
+}
+
+/// Reads the specs of `plan`, and looks whether its stages can do with them; the error is ready to be printed.
+pub fn load_specs(plan: &Plan) -> Result<Specs, String> {
+    let specs = spec::load_dir(&plan.specs_dir).map_err(|problems| problem::render(&problems))?;
+    let problems = kafka_sink::check_specs(plan, &specs);
+    if problems.is_empty() { Ok(specs) } else { Err(problem::render(&problems)) }
 }
 
 /// Runs a topology until a signal, and drains it.

@@ -6,16 +6,20 @@ use std::sync::Arc;
 use super::board::Tally;
 use super::human;
 use crate::model::{DurationNs, Ledger, LedgerSnapshot, Reason};
-use crate::runtime::{Context, DrainReport};
+use crate::runtime::{Context, DrainReport, Sink};
 use crate::spec::{Spec, Specs};
+use crate::store::FollowerCounts;
 
 /// What to print when everything has ended, line by line. `ran` is how long the process was up; `tally` what
 /// [`super::live`] saw, where it watched.
 pub fn farewell(context: &Context, report: &DrainReport, ran: DurationNs, tally: Option<&Tally>) -> String {
     let mut text = format!("barline ran for {}, drained in {}\n", human::span(ran), human::span(nanos(report.took)));
     text += &render(&context.specs, &context.ledger, tally);
-    for (stage, instance, exit) in report.troubled() {
+    for sink in context.sinks.all() {
         // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {:<9}{}: {}", "sink", sink.name, sent(&counts(&sink)));
+    }
+    for (stage, instance, exit) in report.troubled() {
         let _ = writeln!(text, "  {:<9}{stage}[{instance}] {exit}", "trouble");
     }
     text
@@ -79,6 +83,25 @@ fn reasons(counts: &[(Reason, u64)]) -> String {
     counts.join(" · ")
 }
 
+/// What became of the bars of all specs of a sink since it first ran.
+fn counts(sink: &Sink) -> FollowerCounts {
+    let counts = sink.followers.iter().map(|(_, follower)| follower.counts());
+    counts.fold(FollowerCounts::default(), |sum, more| sum + more)
+}
+
+fn sent(counts: &FollowerCounts) -> String {
+    let mut parts = vec![
+        format!("{} delivered", human::count(counts.delivered)),
+        format!("{} waiting in the outbox", human::count(counts.outstanding)),
+    ];
+    for (bars, what) in
+        [(counts.dropped(), "dropped"), (counts.quarantined, "quarantined"), (counts.skipped, "skipped")]
+    {
+        parts.extend((bars > 0).then(|| format!("{} {what}", human::count(bars))));
+    }
+    parts.join(" · ")
+}
+
 /// At rest every accepted tick is in a bar, in an open window or counted as dropped.
 fn balance(sum: &LedgerSnapshot, unbalanced: &[String]) -> String {
     if unbalanced.is_empty() {
@@ -127,6 +150,15 @@ mod tests {
             "  ledger   balanced: 12,345 accepted = 12,300 in bars + 40 open + 5 dropped",
         ];
         assert_eq!(render(&specs(), &ledger, Some(&tally)).lines().collect::<Vec<_>>(), lines);
+    }
+
+    #[test]
+    fn what_became_of_a_sinks_bars_is_told_and_nothing_that_never_happened() {
+        let counts = FollowerCounts { delivered: 4_095, outstanding: 12, ..FollowerCounts::default() };
+        assert_eq!(sent(&counts), "4,095 delivered · 12 waiting in the outbox");
+        let worse = FollowerCounts { spool_full: 2, unreachable: 1, quarantined: 5, skipped: 7, ..counts };
+        let both = "8,190 delivered · 24 waiting in the outbox · 3 dropped · 5 quarantined · 7 skipped";
+        assert_eq!(sent(&(counts + worse)), both);
     }
 
     #[test]

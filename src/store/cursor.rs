@@ -82,9 +82,7 @@ impl Cursor {
             false => return false,
         };
         let is_over = self.ranges.len() > MOST;
-        while self.ranges.len() > MOST {
-            self.join_closest();
-        }
+        self.join_down_to(MOST);
         is_over
     }
 
@@ -97,9 +95,17 @@ impl Cursor {
         }
     }
 
-    fn join_closest(&mut self) {
-        let gap = |at: &usize| self.ranges[at + 1].0 - self.ranges[*at].1;
-        if let Some(at) = (0..self.ranges.len().saturating_sub(1)).min_by_key(gap) {
+    /// The same with at most `most` ranges: what lies between those that become one is outstanding once more.
+    pub fn coarsened(mut self, most: usize) -> Self {
+        self.join_down_to(most.max(1));
+        self
+    }
+
+    /// Makes one of the two closest ranges until there are no more than `most`.
+    fn join_down_to(&mut self, most: usize) {
+        while self.ranges.len() > most {
+            let gap = |at: &usize| self.ranges[at + 1].0 - self.ranges[*at].1;
+            let Some(at) = (0..self.ranges.len() - 1).min_by_key(gap) else { return };
             let (_, to) = self.ranges.remove(at + 1);
             self.ranges[at].1 = to;
         }
@@ -146,6 +152,10 @@ mod tests {
             }
             prop_assert!(cursor.is_sound(), "{cursor:?}");
             prop_assert!(outstanding(&cursor).is_superset(&model));
+            let coarse = cursor.clone().coarsened(3);
+            prop_assert!(coarse.is_sound() && coarse.ranges().len() <= 3, "{coarse:?}");
+            prop_assert!(outstanding(&coarse).is_superset(&outstanding(&cursor)));
+            prop_assert_eq!(coarse.lowest(), cursor.lowest());
         }
 
         #[test]

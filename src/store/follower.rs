@@ -195,7 +195,35 @@ impl FollowerCounts {
     }
 }
 
+impl std::ops::Add for FollowerCounts {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self {
+            delivered: self.delivered + more.delivered,
+            quarantined: self.quarantined + more.quarantined,
+            skipped: self.skipped + more.skipped,
+            spool_full: self.spool_full + more.spool_full,
+            spool_expired: self.spool_expired + more.spool_expired,
+            unreachable: self.unreachable + more.unreachable,
+            unreadable: self.unreadable + more.unreadable,
+            outstanding: self.outstanding + more.outstanding,
+        }
+    }
+}
+
 impl FollowerRecord {
+    /// One that has settled nothing, and knows of nothing.
+    pub fn fresh() -> Self {
+        Self { cursor: Cursor::starting_at(0), counts: FollowerCounts::default(), refused: 0 }
+    }
+
+    /// As the value of `key`.
+    pub fn to_frame(&self, key: &[u8]) -> bytes::Bytes {
+        // Numbers and strings always have a JSON form.
+        value::frame(key, &serde_json::to_vec(self).unwrap_or_default())
+    }
+
     /// Reads a record; `None` where it is damaged.
     pub fn read(key: &[u8], frame: &bytes::Bytes) -> Option<Self> {
         let record: Self = serde_json::from_slice(&value::open(key, frame)?).ok()?;
@@ -279,8 +307,7 @@ impl Store {
             self.inner.quarantine.take(Kind::Meta, keys::META, record.as_bytes(), frame, None);
         }
         let first = if following.from_earliest || found.is_some() { kept.start } else { kept.end };
-        let fresh =
-            FollowerRecord { cursor: Cursor::starting_at(first), counts: FollowerCounts::default(), refused: 0 };
+        let fresh = FollowerRecord { cursor: Cursor::starting_at(first), ..FollowerRecord::fresh() };
         let mut state = read.unwrap_or(fresh);
         if state.cursor.lowest() < kept.start && !kept.is_empty() {
             state.cursor.settle(0, kept.start);

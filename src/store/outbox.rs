@@ -187,22 +187,23 @@ impl Store {
         (state.parts.iter().map(spaces).collect(), state.kept())
     }
 
-    /// Drops the oldest partitions that neither `keep` covers nor a follower holds. One whose spool is spent holds nothing
-    /// beyond it, and the bars it loses are counted.
+    /// Has followers whose spool is spent give up their oldest bars, which are counted, and drops the oldest partitions that
+    /// neither `keep` covers nor a follower holds.
     ///
     /// # Errors
     /// The port fails.
     pub fn trim_outbox(&self, now: TimeNs, keep: Keep) -> Result<(), StoreError> {
         // A guard in the condition of a loop would be held throughout its body.
-        let oldest_to_go = || self.inner.outbox.lock().oldest_to_go(now, keep);
-        while let Some((end, losers)) = oldest_to_go() {
-            for (follower, why) in losers {
-                let bars = self.give_up(&follower, 0, end, why)?;
-                // It is counted before it is gone.
-                self.save_follower(&follower, &[])?;
-                let sink = &follower.following.sink;
-                tracing::error!(sink, bars, ?why, "the spool is spent: the oldest bars in it are dropped");
-            }
+        let overspent = || self.inner.outbox.lock().overspent(now);
+        while let Some(Overspent { follower, from, to, why }) = overspent() {
+            let bars = self.give_up(&follower, from, to, why)?;
+            // It is counted before it is gone.
+            self.save_follower(&follower, &[])?;
+            let sink = &follower.following.sink;
+            tracing::error!(sink, bars, ?why, "the spool is spent: the oldest bars in it are dropped");
+        }
+        let oldest_is_to_go = || self.inner.outbox.lock().oldest_is_to_go(now, keep);
+        while oldest_is_to_go() {
             let dropped = self.inner.outbox.lock().parts.pop_front();
             for space in dropped.iter().flat_map(|part| [&part.names, &part.contents]) {
                 self.inner.kv.drop_space(space)?;
@@ -233,8 +234,13 @@ impl Store {
     }
 }
 
-/// Followers that lose something, and why.
-type Losers = Vec<(Arc<Follower>, GivenUp)>;
+/// A follower that is to give up what it has outstanding in `[from, to)`, and why.
+struct Overspent {
+    follower: Arc<Follower>,
+    from: u64,
+    to: u64,
+    why: GivenUp,
+}
 
 impl State {
     fn kept(&self) -> Range<u64> {
@@ -249,10 +255,15 @@ impl State {
         Keep { time, bytes: bytes.min(PART_BYTES) }
     }
 
+    /// The partition in which `position` lies.
+    fn part_of(&self, position: u64) -> usize {
+        self.parts.partition_point(|part| part.first <= position).saturating_sub(1)
+    }
+
     /// What a follower holds: everything from the partition on in which its oldest bar lies.
     fn held_by(&self, follower: &Follower) -> (u64, Option<TimeNs>) {
         let Some(from) = follower.holds_from() else { return (0, None) };
-        let at = self.parts.partition_point(|part| part.first <= from).saturating_sub(1);
+        let at = self.part_of(from);
         let bytes = self.parts.range(at..).map(|part| part.bytes).sum();
         (bytes, self.parts.get(at).map(|part| part.began))
     }
@@ -276,30 +287,30 @@ impl State {
         Ok(())
     }
 
-    /// Whether the oldest partition is to go: where it ends, and which followers lose something by it, and why.
-    fn oldest_to_go(&self, now: TimeNs, keep: Keep) -> Option<(u64, Losers)> {
-        let (next, bytes) = (self.parts.get(1)?, self.parts.iter().map(|part| part.bytes).sum::<u64>());
-        // What comes after a partition was begun is younger than that.
-        let is_older = |than: DurationNs| next.began < now.saturating_sub(than);
-        if !is_older(keep.time) && bytes <= keep.bytes {
-            return None;
-        }
-        let mut losers = Vec::new();
-        for follower in &self.followers {
-            if follower.holds_from().is_none_or(|from| from >= next.first) {
-                continue;
-            }
+    /// A follower that holds more than its spool, and is to give up what it has in the oldest partition it holds. The last
+    /// partition is still being filled, and stays.
+    fn overspent(&self, now: TimeNs) -> Option<Overspent> {
+        let drops = |follower: &&Arc<Follower>| follower.following.spool.when_spent == WhenSpent::DropOldest;
+        self.followers.iter().filter(drops).find_map(|follower| {
+            let from = follower.holds_from()?;
+            let next = self.parts.get(self.part_of(from) + 1)?;
             let spool = follower.following.spool;
-            let spent = match (bytes > spool.bytes, is_older(spool.age)) {
+            // What comes after a partition was begun is younger than that.
+            let why = match (self.held_by(follower).0 > spool.bytes, next.began < now.saturating_sub(spool.age)) {
                 (true, _) => GivenUp::SpoolFull,
                 (_, true) => GivenUp::SpoolExpired,
                 _ => return None,
             };
-            if spool.when_spent == WhenSpent::Refuse {
-                return None;
-            }
-            losers.push((follower.clone(), spent));
-        }
-        Some((next.first, losers))
+            Some(Overspent { follower: follower.clone(), from, to: next.first, why })
+        })
+    }
+
+    /// Whether the oldest partition is neither covered by `keep` nor held by a follower.
+    fn oldest_is_to_go(&self, now: TimeNs, keep: Keep) -> bool {
+        let Some(next) = self.parts.get(1) else { return false };
+        let bytes = self.parts.iter().map(|part| part.bytes).sum::<u64>();
+        let is_over = bytes > keep.bytes || next.began < now.saturating_sub(keep.time);
+        let holds = |follower: &Arc<Follower>| follower.holds_from().is_some_and(|from| from < next.first);
+        is_over && !self.followers.iter().any(holds)
     }
 }

@@ -40,7 +40,7 @@ pub struct VerifyReport {
 /// Values of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KindCount {
-    /// `series`, `block`, `side`, `sorted`, `bar`, `meta`, `outbox`, `quarantine` or `other`.
+    /// `series`, `block`, `side`, `sorted`, `bar`, `meta`, `cursor`, `refused`, `outbox`, `inbox`, `quarantine` or `other`.
     pub kind: String,
     /// How many there are.
     pub values: u64,

@@ -147,3 +147,26 @@ fn a_backup_that_is_stopped_leaves_no_manifest() {
     assert!(matches!(stopped, Err(ToolError::Stopped)), "{stopped:?}");
     assert!(!to.join("MANIFEST.json").exists());
 }
+
+#[test]
+fn cursors_refused_bars_and_the_inbox_come_back_with_a_backup() {
+    let dir = directory();
+    let (memory, specs) = (Arc::new(Memory::new()), cascading_specs());
+    let store = Store::open(memory.clone(), &specs, state::convert).unwrap();
+    super::verify::with_a_sink_and_a_source(&store, &specs);
+    let (to, data) = (dir.path().join("backup"), dir.path().join("data"));
+    backup::backup(&*memory, &to, &mut go_on).unwrap();
+    let restored = restore::restore(&to, &data, &mut go_on).unwrap();
+    let kinds: Vec<_> = restored.found.kinds.iter().map(|count| (count.kind.as_str(), count.values)).collect();
+    for kind in ["cursor", "refused", "inbox"] {
+        assert!(kinds.contains(&(kind, 1)), "{kind}: {kinds:?}");
+    }
+    let back = Store::open(Arc::new(Fjall::open(&data, 8 << 20).unwrap()), &specs, state::convert).unwrap();
+    assert_eq!(back.refused().unwrap(), store.refused().unwrap());
+    let inbox = |store: &Store| {
+        let mut found = Vec::new();
+        store.load_inbox("ticks", &mut |number, payload| found.push((number, payload))).unwrap();
+        found
+    };
+    assert_eq!((inbox(&back).len(), inbox(&back)), (1, inbox(&store)));
+}

@@ -10,7 +10,7 @@ use barline::runtime::Placement;
 use barline::runtime::load_catalog;
 use barline::runtime::sim::simulate;
 use barline::spec::Specs;
-use barline::store::{Durability, Kv, Memory, Op, Store};
+use barline::store::{Durability, Following, Kv, Memory, Op, Refused, Spool, Store, WhenSpent};
 use barline::tools::replay::{Grounds, HELD_BYTES};
 use barline::tools::{Replay, ReplayReport, VerifyReport, replay, verify};
 use barline::window::state;
@@ -255,4 +255,53 @@ fn bars_of_layouts_nobody_remembers_are_put_aside_and_derived_again() {
     let (opened, report) = repair(&memory);
     assert_eq!((report.restored, report.left), (1, 0), "{report:?}");
     opened.assert_naive(&ticks);
+}
+
+/// A sink of the bars there are, and a source, have left what they leave; gives how many bars the sink has not settled.
+pub fn with_a_sink_and_a_source(store: &Store, specs: &Specs) -> u64 {
+    let spool = Spool { bytes: 1 << 30, age: 365 * 24 * 3600 * SECOND, when_spent: WhenSpent::DropOldest };
+    let spec = naive::spec_id(specs);
+    // It began when there was nothing, so it has not to send what was there when it first ran.
+    let granularities = vec![true, false, false];
+    let following = Following { sink: "publish".into(), spec, granularities, spool, from_earliest: false };
+    let follower = store.follow(following).unwrap();
+    let (topic, key, reason) = ("bars".to_owned(), "symbol=A".to_owned(), "too large".to_owned());
+    let refused = Refused { position: 5, topic, key, reason, bytes: 2_000, at: START };
+    store.save_follower(&follower, &[refused]).unwrap();
+    let mut batch = store.batch();
+    batch.put_inbox("ticks", 7, b"messages that were claimed");
+    batch.commit(Durability::Process).unwrap();
+    follower.counts().outstanding
+}
+
+#[test]
+fn cursors_refused_bars_and_the_inbox_are_checked_by_kind_and_a_flipped_bit_in_each_is_found() {
+    let (memory, ticks) = after_a_run();
+    let opened = Opened::over(memory.clone());
+    assert_eq!(with_a_sink_and_a_source(&opened.store, &opened.specs), 0);
+    let report = look(&*memory);
+    assert!(report.is_sound(), "{report:?}");
+    let places = [("cursor", "meta", "cursor/"), ("refused", "meta", "refused/"), ("inbox", "inbox/ticks", "")];
+    let mut random = fastrand::Rng::with_seed(12);
+    for (kind, space, begins) in places {
+        let values = report.kinds.iter().find(|count| count.kind == kind).map(|count| count.values);
+        assert_eq!(values, Some(1), "{kind}: {report:?}");
+        let all = pairs(&*memory);
+        let pair = all.iter().find(|pair| pair.0 == space && pair.1.starts_with(begins.as_bytes())).unwrap();
+        put(&*memory, flipped(pair, &mut random));
+        let found = look(&*memory);
+        assert_eq!((found.left, found.damages[0].kind.as_str()), (1, kind), "{found:?}");
+        let (opened, repaired) = repair(&memory);
+        // A cursor can be begun anew; of the others it is told what is lost.
+        assert_eq!(repaired.left, u64::from(kind != "cursor"), "{repaired:?}");
+        assert!(!repaired.damages[0].outcome.is_empty() && look(&*memory).is_sound(), "{repaired:?}");
+        opened.assert_naive(&ticks);
+        if kind == "cursor" {
+            // Everything that is kept, rather than nothing, is sent again.
+            let outstanding = with_a_sink_and_a_source(&opened.store, &opened.specs);
+            let bars = naive::stored(&opened.store, &opened.specs, 0).len() as u64;
+            assert!(bars > 0 && outstanding >= bars, "{outstanding} revisions of {bars} bars");
+        }
+        put(&*memory, pair.clone());
+    }
 }

@@ -15,7 +15,6 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::life::{CALL, Client, Shared};
 use super::watcher::VOID;
-use crate::broker::settings::TRANSACTION_TIMEOUT;
 use crate::broker::{Settings, client_config};
 
 /// The pause before a call that may be repeated is.
@@ -44,6 +43,8 @@ pub struct Transactions {
     config: ClientConfig,
     /// All the producer's topics; the offset of the first one's first partition holds the position.
     topics: Vec<Arc<str>>,
+    /// How long a transaction may last.
+    timeout: Duration,
 }
 
 impl Transactions {
@@ -59,7 +60,8 @@ impl Transactions {
         if topics.is_empty() {
             return Err("there is no topic to hold the position".to_owned());
         }
-        Ok(Self { client, reader, config, topics })
+        let timeout = settings.connection.transaction_timeout();
+        Ok(Self { client, reader, config, topics, timeout })
     }
 
     /// Ends whatever a predecessor of this id left open, reads the position, and begins.
@@ -99,7 +101,7 @@ impl Transactions {
     /// # Errors
     /// It is aborted, or its fate is not known: the position that the next session reads tells it.
     pub fn commit(&self, position: &str, shared: &Shared, mut down: impl FnMut(String)) -> Result<(), String> {
-        let end = Instant::now() + Duration::from_nanos(TRANSACTION_TIMEOUT as u64);
+        let end = Instant::now() + self.timeout;
         self.deliver(end, shared)?;
         let context = self.client.context();
         let is_late = || (Instant::now() >= end).then(|| "the transaction's time is over".to_owned());

@@ -18,6 +18,7 @@ use crate::model::time::{MILLISECOND, SECOND};
 use crate::model::{DurationNs, Envelope, TimeNs};
 use crate::runtime::sinks::took;
 use crate::runtime::{Built, Context, Link, Output, Sink, Stage, StageError, StageFactory};
+use crate::spec::{Problem, Spec, Specs};
 use crate::store::{Follower, Following};
 use crate::topology::{Flow, Kind, Plan, Role, StagePlan, parse_config};
 
@@ -67,6 +68,11 @@ pub fn build(context: &Context, plan: &Plan, stage: &StagePlan) -> Result<Built,
         // From here on nothing it has to see is dropped.
         followers.push((context.store.follow(following).map_err(super::store_failed)?, policy));
     }
+    if config.exactly_once {
+        let specs: Vec<_> =
+            followers.iter().map(|(follower, _)| &*context.specs.get(follower.following.spec).name).collect();
+        transaction::check(&specs).map_err(|why| StageError::fatal(why.replace('\n', "; ")))?;
+    }
     if followers.is_empty() {
         let name = &stage.name;
         let message = format!(
@@ -83,6 +89,19 @@ pub fn build(context: &Context, plan: &Plan, stage: &StagePlan) -> Result<Built,
         Parts { context: context.clone(), config, sink, followers, topology: plan.name.clone(), drain: plan.drain };
     let parts = Arc::new(parts);
     Ok(Built::Worker(Box::new(move || factory(parts.clone()))))
+}
+
+/// What a sink of `plan` cannot do with these specs.
+pub fn check_specs(plan: &Plan, specs: &Specs) -> Vec<Problem> {
+    let sinks = plan.stages.iter().filter(|stage| stage.kind.name == KIND.name);
+    let problem = |stage: &StagePlan| {
+        let config: Arc<Config> = super::config_of(stage).ok()?;
+        let sent = |spec: &&Arc<Spec>| config.policy(spec).is_ok_and(|policy| policy.is_some());
+        let names: Vec<_> = specs.iter().filter(sent).map(|spec| &*spec.name).collect();
+        let why = transaction::check(&names).err().filter(|_| config.exactly_once)?;
+        Some(Problem::of_lines(&format!("sink `{}`: {why}", stage.name)))
+    };
+    sinks.filter_map(problem).collect()
 }
 
 /// What every life of the stage is made of.

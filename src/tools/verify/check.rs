@@ -7,9 +7,10 @@ use bytes::Bytes;
 use crate::codec::block::{Block, BlockHeader};
 use crate::model::SeriesKey;
 use crate::spec::Accumulator;
+use crate::store::follower::{CURSOR, FollowerRecord, REFUSED};
 use crate::store::keys::{self, PartitionName};
 use crate::store::meta;
-use crate::store::{Family, SortedKey, bar_bytes, is_sound_record, value};
+use crate::store::{Family, Refused, SortedKey, bar_bytes, is_sound_record, value};
 use crate::window::state;
 
 /// What a space holds.
@@ -21,7 +22,10 @@ pub(super) enum Content {
     Sorted,
     Bar,
     Meta,
+    Cursor,
+    Refused,
     Outbox,
+    Inbox,
     Quarantine,
     Other,
 }
@@ -39,20 +43,23 @@ pub(super) struct Facts {
 }
 
 impl Content {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Series,
         Self::Block,
         Self::Side,
         Self::Sorted,
         Self::Bar,
         Self::Meta,
+        Self::Cursor,
+        Self::Refused,
         Self::Outbox,
+        Self::Inbox,
         Self::Quarantine,
         Self::Other,
     ];
 
-    /// By the name of the space.
-    pub fn of(space: &str) -> Self {
+    /// By the name of the space; of records by their own.
+    pub fn of(space: &str, key: &[u8]) -> Self {
         match space.split('/').next().unwrap_or_default() {
             "series" => Self::Series,
             "ticks" => Self::Block,
@@ -60,6 +67,9 @@ impl Content {
             "sorted" => Self::Sorted,
             "bars" => Self::Bar,
             "outbox" | "contents" => Self::Outbox,
+            "inbox" => Self::Inbox,
+            keys::META if key.starts_with(CURSOR.as_bytes()) => Self::Cursor,
+            keys::META if key.starts_with(REFUSED.as_bytes()) => Self::Refused,
             keys::META => Self::Meta,
             keys::QUARANTINE => Self::Quarantine,
             _ => Self::Other,
@@ -74,7 +84,10 @@ impl Content {
             Self::Sorted => "sorted",
             Self::Bar => "bar",
             Self::Meta => "meta",
+            Self::Cursor => "cursor",
+            Self::Refused => "refused",
             Self::Outbox => "outbox",
+            Self::Inbox => "inbox",
             Self::Quarantine => "quarantine",
             Self::Other => "other",
         }
@@ -90,13 +103,16 @@ pub(super) fn check(space: &str, key: &[u8], frame: &Bytes, layouts: &Layouts) -
         return Err("it cannot be read from the disk".to_owned());
     }
     let payload = value::open(key, frame).ok_or("its checksum does not match")?;
-    match Content::of(space) {
+    match Content::of(space, key) {
         Content::Series => series(key, &payload),
         Content::Block => block(key, &payload),
         Content::Side => side(key, &payload),
         Content::Bar => bar(space, key, &payload, layouts),
         Content::Meta => record(key, frame),
+        Content::Cursor => cursor(key, frame),
+        Content::Refused => refused(&payload),
         Content::Sorted => sorted(key, &payload),
+        Content::Inbox => claim(key),
         Content::Outbox | Content::Quarantine | Content::Other => Ok(Facts::default()),
     }
 }
@@ -157,6 +173,23 @@ fn bar(space: &str, key: &[u8], payload: &[u8], layouts: &Layouts) -> Result<Fac
         }
     }
     Ok(Facts { series: vec![head.series.0], offsets: None })
+}
+
+/// How far a sink has come with the bars of a spec.
+fn cursor(key: &[u8], frame: &Bytes) -> Result<Facts, String> {
+    FollowerRecord::read(key, frame).ok_or("it is no cursor")?;
+    Ok(Facts::default())
+}
+
+/// A bar its broker will never take.
+fn refused(payload: &[u8]) -> Result<Facts, String> {
+    serde_json::from_slice::<Refused>(payload).map_err(|error| format!("it is no refused bar: {error}"))?;
+    Ok(Facts::default())
+}
+
+/// Messages a source claimed, under the claim's number.
+fn claim(key: &[u8]) -> Result<Facts, String> {
+    if key.len() == 8 { Ok(Facts::default()) } else { Err("its key is no claim's number".to_owned()) }
 }
 
 /// A record of the store about itself.

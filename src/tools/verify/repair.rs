@@ -6,6 +6,7 @@ use super::check::Content;
 use super::walk::{Bad, Walk};
 use crate::model::{SpecId, TimeNs};
 use crate::spec::{LatePolicy, Spec};
+use crate::store::follower::FollowerRecord;
 use crate::store::keys::{self, PartitionName};
 use crate::store::{Kind, SortedKey, value};
 use crate::tools::replay::{BarId, Grounds, HELD_BYTES, Install, Replay, replay};
@@ -83,6 +84,21 @@ fn put_aside(grounds: Grounds<'_>, bad: &mut Bad) {
             aside(Kind::Meta, is_mark.then(|| value::frame(&bad.key, &[])));
             bad.repaired = true;
             "removed; what is known of it is written anew".to_owned()
+        }
+        Content::Cursor => {
+            aside(Kind::Meta, Some(FollowerRecord::fresh().to_frame(&bad.key)));
+            bad.repaired = true;
+            "begun anew: a sink that is not running now sends again what the outbox has, and counts from nothing"
+                .to_owned()
+        }
+        Content::Refused => {
+            aside(Kind::Meta, None);
+            "which bar was refused, and why, is lost; it stays counted as quarantined".to_owned()
+        }
+        Content::Inbox => {
+            aside(Kind::Inbox, None);
+            "messages that this store had claimed and not taken in are lost, unless their claim was never committed"
+                .to_owned()
         }
         Content::Outbox => {
             aside(Kind::Outbox, None);

@@ -63,11 +63,10 @@ impl Walk {
         total: u64,
         watch: &mut Watch<'_>,
     ) -> Result<(), ToolError> {
-        let content = Content::of(space);
         let spec = space.split('/').nth(1).unwrap_or_default();
         let (mut stopped, mut last) = (None, Vec::new());
         let read = kv.scan(space, &[], None, &mut |key, frame| {
-            let size = (key.len() + frame.len()) as u64;
+            let (content, size) = (Content::of(space, key), (key.len() + frame.len()) as u64);
             let count = self.counts.entry(content).or_default();
             *count = (count.0 + 1, count.1 + size);
             self.bytes += size;
@@ -94,7 +93,13 @@ impl Walk {
         }
         if let Err(error) = read {
             // The rest of the space cannot be reached; other spaces can.
-            self.note(content, space, &last, Bytes::new(), format!("what follows this key cannot be read: {error}"));
+            self.note(
+                Content::of(space, &last),
+                space,
+                &last,
+                Bytes::new(),
+                format!("what follows this key cannot be read: {error}"),
+            );
         }
         Ok(())
     }
@@ -153,7 +158,7 @@ impl Walk {
 impl From<Bad> for Damage {
     fn from(bad: Bad) -> Self {
         let key = match bad.content {
-            Content::Meta => String::from_utf8_lossy(&bad.key).into_owned(),
+            Content::Meta | Content::Cursor | Content::Refused => String::from_utf8_lossy(&bad.key).into_owned(),
             _ => bad.key.iter().map(|byte| format!("{byte:02x}")).collect(),
         };
         let Bad { content, space, what, outcome, repaired, .. } = bad;

@@ -30,15 +30,16 @@ pub fn real(options: &[&str]) -> Option<RealKafka> {
     match guarded(dir.path(), &options) {
         Ok((guard, facts)) => Some(RealKafka { guard, dir, facts, options }),
         Err(reason) => {
-            skip(&reason);
+            skip(REQUIRED, &reason);
             None
         }
     }
 }
 
-/// Says on the process's stderr, past the test runner, that a test was skipped.
-fn skip(reason: &str) {
-    assert!(std::env::var_os(REQUIRED).is_none(), "{REQUIRED} is set, but: {reason}");
+/// Says on the process's stderr, past the test runner, that a test was skipped. Where the variable `required` is set, that
+/// is a failure.
+pub fn skip(required: &str, reason: &str) {
+    assert!(std::env::var_os(required).is_none(), "{required} is set, but: {reason}");
     let thread = std::thread::current();
     let _ = writeln!(std::io::stderr(), "skipped: {}: {reason}", thread.name().unwrap_or("a test"));
 }

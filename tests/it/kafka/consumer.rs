@@ -27,6 +27,14 @@ impl Got {
     }
 }
 
+/// Up to where whoever sees committed records alone may read the first partition of `topic`.
+pub fn end_of_committed(bootstrap: &str, topic: &str) -> i64 {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("isolation.level", "read_committed");
+    let consumer: BaseConsumer = config.create().unwrap();
+    consumer.fetch_watermarks(topic, 0, Duration::from_secs(10)).unwrap().1
+}
+
 /// Reads `topic` up to where it ends now, as one who sees committed records alone, or all.
 pub fn consume(bootstrap: &str, topic: &str, committed: bool) -> Vec<Got> {
     let consumer: BaseConsumer = ClientConfig::new()

@@ -3,6 +3,7 @@
 mod bars;
 mod batches;
 mod broker;
+mod collector;
 mod consumer;
 mod delivery;
 mod fleet;

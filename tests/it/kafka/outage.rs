@@ -17,51 +17,94 @@ fn outage() -> u64 {
     std::env::var("BARLINE_KAFKA_OUTAGE").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
 }
 
-/// Under load, and until so many seconds' ticks have been taken, the broker is as `away` leaves it; then `back`.
-fn goes_away(sink: &[&str], away: impl Fn(&mut RealKafka), told: &str, back: impl Fn(&mut RealKafka)) {
-    const RATE: u64 = 2_000;
-    let Some(mut kafka) = broker::real(&[]) else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let overrides = [&[ONLY_MARKET], sink].concat();
-    let mut server = flow::start(kafka.bootstrap(), &dir.path().join("data"), &overrides);
-    let (grpc, rate) = (server.grpc, format!("rate={RATE}"));
-    let duration = 10_000 + outage() as i64 * 1_000;
-    let sending = std::thread::spawn(move || flow::load(grpc, &["series=100", "connections=2", &rate], duration));
-    server.until("bars are sent", |server| flow::count(server, "market_ticks", "delivered") > 100);
-    away(&mut kafka);
-    let before = accepted(&server);
-    server.until("ticks are taken all the same", |server| accepted(server) > before + outage() * RATE);
-    let told = flow::until_told(&mut server, told);
-    assert!(flow::count(&server, "market_ticks", "outstanding") > 0);
-    println!("{told}");
-    back(&mut kafka);
-    // The load holds every bar against its ticks, and the ledger against what it sent.
-    sending.join().unwrap();
-    let sink = flow::until_sent(&mut server);
-    assert_eq!(sink["specs"][0]["dropped"], serde_json::json!({}), "{sink}");
-    let records = consume(kafka.bootstrap(), MARKET, true);
-    let (firsts, again) = once(&records);
-    let (sent, stored) = (added_up(firsts.iter().copied()), stored(&server, "market_ticks"));
-    assert_eq!(sent, stored, "{}", server.output());
-    check_order(&firsts);
-    println!("{} records, {again} of them again", records.len());
-    flow::stop(server);
+/// A broker that stays away for a while.
+struct Outage {
+    sink: &'static [&'static str],
+    broker: &'static [&'static str],
+    seconds: u64,
+    exactly_once: bool,
+    /// What is to be told meanwhile.
+    told: &'static str,
 }
+
+impl Outage {
+    fn new(told: &'static str) -> Self {
+        Self { sink: &[], broker: &[], seconds: outage(), exactly_once: false, told }
+    }
+
+    /// Under load, and until so many seconds' ticks have been taken, the broker is as `away` leaves it; then `back`.
+    fn goes(self, away: impl Fn(&mut RealKafka), back: impl Fn(&mut RealKafka)) {
+        const RATE: u64 = 2_000;
+        let Some(mut kafka) = broker::real(self.broker) else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let exactly_once = format!("publish.exactly_once={}", self.exactly_once);
+        let overrides = [&[ONLY_MARKET, &exactly_once], self.sink].concat();
+        let mut server = flow::start(kafka.bootstrap(), &dir.path().join("data"), &overrides);
+        let (grpc, rate) = (server.grpc, format!("rate={RATE}"));
+        let duration = 10_000 + self.seconds as i64 * 1_000;
+        let sending = std::thread::spawn(move || flow::load(grpc, &["series=100", "connections=2", &rate], duration));
+        server.until("bars are sent", |server| flow::count(server, "market_ticks", "delivered") > 100);
+        away(&mut kafka);
+        let before = accepted(&server);
+        server.until("ticks are taken all the same", |server| accepted(server) > before + self.seconds * RATE);
+        let told = flow::until_told(&mut server, self.told);
+        assert!(flow::count(&server, "market_ticks", "outstanding") > 0);
+        println!("{told}");
+        back(&mut kafka);
+        // The load holds every bar against its ticks, and the ledger against what it sent.
+        let report = sending.join().unwrap();
+        println!("{}", report.table());
+        let sink = flow::until_sent(&mut server);
+        assert_eq!(sink["specs"][0]["dropped"], serde_json::json!({}), "{sink}");
+        let records = consume(kafka.bootstrap(), MARKET, true);
+        let (firsts, again) = once(&records);
+        let (sent, stored) = (added_up(firsts.iter().copied()), stored(&server, "market_ticks"));
+        assert_eq!(sent, stored, "{}", server.output());
+        check_order(&firsts);
+        println!("{} records, {again} of them again", records.len());
+        assert!(again == 0 || !self.exactly_once, "{}", server.output());
+        flow::stop(server);
+    }
+}
+
+const GONE: &str = "nobody listens there";
 
 #[test]
 fn a_broker_killed_and_restarted_under_load_costs_no_bar_and_no_order() {
-    goes_away(&[], RealKafka::kill, "nobody listens there", RealKafka::restart);
+    Outage::new(GONE).goes(RealKafka::kill, RealKafka::restart);
 }
 
 #[test]
 fn a_broker_killed_and_restarted_costs_no_bar_with_exactly_once_either() {
-    goes_away(&["publish.exactly_once=true"], RealKafka::kill, "nobody listens there", RealKafka::restart);
+    Outage { exactly_once: true, ..Outage::new(GONE) }.goes(RealKafka::kill, RealKafka::restart);
+}
+
+/// Records and transactions that are given up after a second and a half, at a broker that looks for them all the time.
+fn impatient(told: &'static str) -> Outage {
+    Outage {
+        sink: &["publish.properties={transaction.timeout.ms: \"1500\", socket.timeout.ms: \"1000\", \
+                 reconnect.backoff.max.ms: \"500\"}"],
+        broker: &["--set", "transaction.abort.timed.out.transaction.cleanup.interval.ms=100"],
+        seconds: outage().max(4),
+        exactly_once: true,
+        told,
+    }
+}
+
+#[test]
+fn an_outage_longer_than_records_and_transactions_may_last_costs_no_bar_and_shows_none_twice() {
+    impatient(GONE).goes(RealKafka::kill, RealKafka::restart);
+}
+
+#[test]
+fn a_broker_frozen_for_longer_than_records_and_transactions_may_last_costs_no_bar_and_shows_none_twice() {
+    impatient("down:").goes(|kafka| kafka.signal("-STOP"), |kafka| kafka.signal("-CONT"));
 }
 
 #[test]
 fn a_frozen_broker_costs_no_bar_and_its_silence_is_told() {
-    let short = "publish.properties={socket.timeout.ms: \"1000\", reconnect.backoff.max.ms: \"500\"}";
-    goes_away(&[short], |kafka| kafka.signal("-STOP"), "down:", |kafka| kafka.signal("-CONT"));
+    let sink = &["publish.properties={socket.timeout.ms: \"1000\", reconnect.backoff.max.ms: \"500\"}"];
+    Outage { sink, ..Outage::new("down:") }.goes(|kafka| kafka.signal("-STOP"), |kafka| kafka.signal("-CONT"));
 }
 
 #[test]

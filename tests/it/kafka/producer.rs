@@ -7,7 +7,7 @@ use barline::broker::{Brokers, Event, Failure, Kafka, Producer, Refusal, Setting
 use barline::model::{Headers, Record};
 
 use super::broker::{self, Broker};
-use super::consumer::consume;
+use super::consumer::{consume, end_of_committed};
 
 /// How long anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -228,6 +228,32 @@ fn what_a_transaction_commits_is_visible_with_its_position_and_nothing_else_is()
     let values: Vec<_> = consume(kafka.bootstrap(), "bars", true).into_iter().map(|got| got.value).collect();
     let expected = std::iter::repeat_n("committed", 10).chain(["second"]).map(|value| value.as_bytes().to_vec());
     assert_eq!(values, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_transaction_that_outlives_its_time_is_aborted_and_its_producer_is_made_anew() {
+    let options = ["--set", "transaction.abort.timed.out.transaction.cleanup.interval.ms=100"];
+    let Some(kafka) = broker::real(&options) else { return };
+    kafka.create_topic("bars", 1);
+    let mut settings = settings(kafka.bootstrap(), &["bars"]);
+    settings.connection.properties.insert("transaction.timeout.ms".into(), "1000".into());
+    let mut told = Told::new(&settings, Some("sink"));
+    assert_eq!(told.ready(), None);
+    told.send(1, &record("bars", "k", "too late"));
+    told.delivered(vec![1]);
+    let deadline = Instant::now() + PATIENCE;
+    while end_of_committed(kafka.bootstrap(), "bars") == 0 {
+        assert!(Instant::now() < deadline, "the broker never gives the transaction up");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    told.producer.commit("at 1");
+    told.until(|event| matches!(event, Event::Aborted(_)));
+    assert_eq!(told.ready(), None);
+    told.send(2, &record("bars", "k", "again"));
+    told.producer.commit("at 2");
+    told.until(|event| *event == Event::Committed);
+    let values: Vec<_> = consume(kafka.bootstrap(), "bars", true).into_iter().map(|got| got.value).collect();
+    assert_eq!(values, [b"again".to_vec()]);
 }
 
 #[test]

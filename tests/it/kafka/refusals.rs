@@ -6,7 +6,7 @@ use super::broker::{self, RealKafka};
 use super::consumer::consume;
 use super::flow::{self, MARKET, NETWORK, NO_NEW_TOPICS};
 use crate::crash::load;
-use crate::harness::Server;
+use crate::harness::{Server, barline};
 
 const ONLY_MARKET: &str = "publish.specs=[\"market_ticks\"]";
 
@@ -135,4 +135,25 @@ fn a_record_too_large_is_put_aside_with_its_reason_and_its_neighbours_arrive() {
 fn a_record_too_large_is_put_aside_with_exactly_once_too() {
     let Some(kafka) = broker::real(&[]) else { return };
     too_large(&kafka, &["publish.exactly_once=true"]);
+}
+
+#[test]
+fn more_specs_than_a_transaction_can_tell_the_positions_of_are_refused_before_anything_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = std::fs::read_to_string("specs/market_ticks.yaml").unwrap();
+    for number in 0..70 {
+        let text = one.replace("series: market_ticks", &format!("series: market_ticks_{number}"));
+        std::fs::write(dir.path().join(format!("{number}.yaml")), text).unwrap();
+    }
+    let specs = format!("specs={}", dir.path().display());
+    let check = |exactly_once: &str| {
+        let sink = format!("publish.exactly_once={exactly_once}");
+        barline(&["check", "topologies/edge-kafka.yaml", "--set", &specs, "--set", &sink]).output().unwrap()
+    };
+    assert!(check("false").status.success());
+    let refused = check("true");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("sink `publish`: the positions of 70 specs take"), "{said}");
+    assert!(said.contains("= remedy: divide the specs among several sinks with `specs`"), "{said}");
 }

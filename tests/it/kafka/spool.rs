@@ -7,12 +7,8 @@ use super::consumer::consume;
 use super::flow::{self, MARKET};
 use crate::harness::free_port;
 
-/// The outbox keeps the larger of what the writer and the sink say.
-const SMALL: [&str; 3] = [
-    "publish.specs=[\"market_ticks\"]",
-    "publish.spool={bytes: 1MiB, age: 1h}",
-    "write.outbox={keep: 1m, budget: 1MiB}",
-];
+/// However much the writer keeps for others.
+const SMALL: [&str; 2] = ["publish.specs=[\"market_ticks\"]", "publish.spool={bytes: 1MiB, age: 1h}"];
 
 /// More bars than the spool holds.
 fn many() -> Vec<barline_proto::barline::IngestBatch> {
@@ -28,6 +24,8 @@ fn a_full_spool_drops_the_oldest_bars_counts_them_and_sends_the_rest_later() {
     send(&server, many());
     let row = |server: &crate::harness::Server| flow::follower(server, "market_ticks");
     server.until("the spool is spent", |server| row(server)["dropped"]["spool_full"].as_u64() > Some(0));
+    let held = flow::count(&server, "market_ticks", "spooled_bytes");
+    assert!((256 << 10..=5 << 18).contains(&held), "{held} bytes are held");
     let output = server.output();
     assert!(output.contains("the spool is spent: the oldest bars in it are dropped"), "{output}");
     let Some(kafka) = broker::real(&["--port", &port.to_string()]) else { return };

@@ -92,3 +92,32 @@ fn a_follower_keeps_what_nobody_else_would() {
     assert!(!store.outbox_kept().contains(&positions[0]), "what is settled goes");
     assert_eq!(follower.counts().outstanding, 2);
 }
+
+#[test]
+fn each_follower_holds_what_its_own_spool_takes_and_no_other_loses_by_it() {
+    let plenty = Keep { time: HOUR, bytes: 64 << 20 };
+    let store = Side::Memory(Default::default()).store();
+    let small = store.follow(following(WhenSpent::DropOldest, HOUR)).unwrap();
+    let spool = Spool { bytes: 32 << 20, ..small.following.spool };
+    let large = store.follow(Following { sink: "other".into(), spool, ..small.following.clone() }).unwrap();
+    let mut stored = 0;
+    for second in 0..400 {
+        let mut bars = BarBatch::new(A);
+        (0..1_500).for_each(|series| bars.push(bar(series, NOW + second * SECOND, 3), &[3, 1]));
+        let mut batch = store.batch();
+        batch.put_outbox(&bars, &[], NOW, plenty);
+        batch.commit(Durability::Process).unwrap();
+        store.trim_outbox(NOW, plenty).unwrap();
+        stored += bars.len() as u64;
+        // A partition beyond the budget is given up when the next one is begun.
+        assert!(store.held_by(&small).0 <= (1 << 20) + (1 << 18), "{} bytes are held", store.held_by(&small).0);
+    }
+    let counts = small.counts();
+    assert_eq!(counts.named(), stored);
+    assert_eq!(counts.dropped(), counts.spool_full);
+    assert!(store.held_by(&small).0 >= 512 << 10 && counts.spool_full > 0, "{counts:?}");
+    assert_eq!((large.counts().outstanding, large.counts().dropped()), (stored, 0));
+    assert!(store.held_by(&large).0 > 2 << 20, "the test has too little to say anything");
+    let oldest = store.outbox_for(&large, large.next_outstanding(0), 10, false).unwrap();
+    assert!(!oldest.commits[0].lost.is_empty() || !oldest.commits[0].positions.is_empty(), "its oldest is kept");
+}
