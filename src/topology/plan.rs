@@ -128,10 +128,11 @@ impl Plan {
         lane_bytes.fold(state, u64::saturating_add)
     }
 
-    /// The most memory all stages, the store and the queries take, in bytes. Open windows and the catalog grow with the
+    /// The most memory all stages, the store, the queries and what is pushed take, in bytes. Open windows and the catalog grow with the
     /// number of series, which each spec's cardinality limit bounds.
     pub fn memory_bound(&self) -> u64 {
         let shared = self.cache_bytes.saturating_add(self.buffer_bytes()).saturating_add(self.query_bytes());
+        let shared = shared.saturating_add(self.telemetry.memory());
         self.stages.iter().map(|stage| self.stage_memory(stage)).fold(shared, u64::saturating_add)
     }
 

@@ -1,7 +1,9 @@
 //! What barline tells of itself, as those who listen hear it.
 
+mod collector;
 mod dashboards;
 mod exposition;
+mod logged;
 mod pushed;
 mod scrape;
 mod stalled;
