@@ -4,6 +4,8 @@ mod collector;
 mod dashboards;
 mod exposition;
 mod logged;
+mod phases;
+mod prometheus;
 mod pushed;
 mod scrape;
 mod stalled;
