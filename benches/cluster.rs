@@ -70,7 +70,15 @@ fn context(kv: Arc<dyn Kv>) -> Context {
     let specs = load_texts(["market_ticks.yaml", "host_metrics.yaml"].map(file)).unwrap();
     assert_eq!(specs.get(SPEC).name, "market_ticks");
     let kinds = ROWS.iter().map(|row| &row.kind);
-    let plan = compile("bench.yaml", TOPOLOGY, kinds, &[], Machine { memory_bytes: 8 << 30 }).unwrap();
+    let plan = compile(
+        "bench.yaml",
+        TOPOLOGY,
+        kinds,
+        barline::telemetry::kafka::parse,
+        &[],
+        Machine { memory_bytes: 8 << 30 },
+    )
+    .unwrap();
     let seams = Seams {
         kv,
         clock: Arc::new(SystemClock),

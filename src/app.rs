@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use legacy::Legacy;
@@ -28,8 +29,9 @@ use crate::serve::{self, Served};
 use crate::spec::Specs;
 use crate::stages;
 use crate::store::{Fjall, Kv, KvError, Memory, StoreError};
-use crate::telemetry::{Observed, prometheus, push};
-use crate::topology::Plan;
+use crate::telemetry::push::{Exporters, FAREWELL};
+use crate::telemetry::{Observed, prometheus};
+use crate::topology::{Plan, Signal};
 
 /// The most HTTP connections at once to one port.
 const HTTP_CONNECTIONS: usize = 128;
@@ -46,6 +48,7 @@ pub struct App {
     pub observed: Observed,
     built: Vec<Built>,
     meters: Arc<OnceLock<Vec<Arc<Meter>>>>,
+    exporters: Exporters,
 }
 
 /// What a process touches of the outside world; simulations bring their own.
@@ -102,6 +105,9 @@ pub enum StartError {
     /// A token or certificate cannot be used.
     #[error("{0}")]
     Security(String),
+    /// Where figures, spans or lines of the log are pushed to cannot be as it is written.
+    #[error("{0}")]
+    Telemetry(String),
     /// A port of HTTP cannot be had.
     #[error("cannot listen on {address}: {error}")]
     Http {
@@ -127,6 +133,7 @@ impl App {
     pub fn after(legacy: Legacy, opened: Opened, seams: Seams, plan: Plan) -> Result<Self, StartError> {
         let guard = Arc::new(Guard::load(&plan.security).map_err(StartError::Security)?);
         let Seams { clock, brokers, chaos, sources, .. } = seams;
+        let exporters = Exporters::open(&plan.telemetry, brokers.as_ref()).map_err(StartError::Telemetry)?;
         let Opened { specs, store, catalog, ledger, recovery, producers, journaled } = opened;
         let mut context = Context {
             catalog: Arc::new(catalog),
@@ -141,7 +148,7 @@ impl App {
             promise: stages::journal::promise(&plan),
             producers,
             measures: Arc::new(Measures::new(stages::aggregator::instances(&plan))),
-            tracer: plan.telemetry.endpoint.as_ref().map(|_| Arc::new(Tracer::new(plan.telemetry.sample))),
+            tracer: tracer(&plan),
             guard,
             brokers,
             sinks: Arc::default(),
@@ -165,7 +172,7 @@ impl App {
         let served = Served::new(observed.clone());
         context.routes = serve::grpc(served.clone());
         let built = stages::build_all(&context, &plan, sources)?;
-        Ok(Self { plan, context, served, observed, built, meters })
+        Ok(Self { plan, context, served, observed, built, meters, exporters })
     }
 
     /// Launches every stage. Must be called inside an actix `System`.
@@ -185,7 +192,8 @@ impl App {
         let _ = self.meters.set(running.meters().to_vec());
         actix::spawn(serve::balance::watch(self.served.clone()));
         actix::spawn(scaling::drive(self.context.clone(), running.meters().to_vec(), running.stopping().clone()));
-        actix::spawn(push::run(self.observed.clone(), running.stopping().clone()));
+        let ended = CancellationToken::new();
+        let pushing = actix::spawn(self.exporters.run(self.observed.clone(), ended.clone()));
         Launched {
             plan: self.plan,
             context: self.context,
@@ -193,6 +201,8 @@ impl App {
             observed: self.observed,
             running,
             retired,
+            ended,
+            pushing,
         }
     }
 }
@@ -211,6 +221,10 @@ pub struct Launched {
     pub running: Running,
     /// Cancelled when nobody is to serve HTTP for it any more.
     pub retired: CancellationToken,
+    /// Cancelled when every stage has ended.
+    ended: CancellationToken,
+    /// What pushes.
+    pushing: JoinHandle<()>,
 }
 
 impl Launched {
@@ -242,11 +256,21 @@ impl Launched {
     /// Waits until every stage has ended, at the latest the plan's drain deadline after the stop began.
     pub async fn wait(self) -> DrainReport {
         let report = self.running.wait(duration(self.plan.drain)).await;
+        self.ended.cancel();
         if !self.served.is_reloading() {
             self.retired.cancel();
+            // What is told last is what the process came to.
+            let left = duration(self.plan.drain).saturating_sub(report.took);
+            let _ = tokio::time::timeout(left.min(FAREWELL), self.pushing).await;
         }
         report
     }
+}
+
+/// Who follows batches, where their spans are pushed.
+fn tracer(plan: &Plan) -> Option<Arc<Tracer>> {
+    let telemetry = &plan.telemetry;
+    telemetry.collector(Signal::Traces).map(|_| Arc::new(Tracer::new(telemetry.sample)))
 }
 
 fn duration(ns: TimeNs) -> Duration {

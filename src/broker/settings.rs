@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Secret;
+use crate::model::DurationNs;
 use crate::model::time::MILLISECOND;
 use crate::spec::units::{ByteSize, DurationText};
 
@@ -21,6 +22,8 @@ pub struct Settings {
     pub topics: Vec<Arc<str>>,
     /// What is made of those that are missing; nothing where it is absent.
     pub new_topics: Option<NewTopics>,
+    /// How long a record may take before it is given up; without transactions it may take for ever where this is absent.
+    pub patience: Option<DurationNs>,
 }
 
 /// A cluster, and the way into it.

@@ -8,7 +8,7 @@ const CAUSES: [(&[&str], &str); 14] = [
     (&["sasl authentication error"], "the user name or password is wrong: check `security.sasl`"),
     (
         &["cluster authorization failed"],
-        "this user may write to no topic at all: grant Describe and Write on those of the sink",
+        "this user may write to no topic at all: grant Describe and Write on those it is to write to",
     ),
     (&["unsupported sasl mechanism"], "the broker does not take this SASL mechanism: check `security.sasl.mechanism`"),
     (

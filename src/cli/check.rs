@@ -8,6 +8,7 @@ use super::run::{compile_file, load_specs};
 use super::{Exit, Failure, say};
 use crate::runtime::Guard;
 use crate::spec::{self, problem};
+use crate::telemetry::push;
 use crate::topology::graph;
 
 /// `barline check`
@@ -55,15 +56,11 @@ pub fn check(args: &CheckArgs) -> Exit {
             let specs = load_specs(&plan)?;
             Guard::load(&plan.security)
                 .map_err(|problems| format!("error: {}", problems.replace('\n', "\nerror: ")))?;
+            push::check(&plan.telemetry).map_err(|problem| format!("error: {problem}"))?;
             Ok((plan, specs))
         });
         match checked {
-            Ok((plan, specs)) => {
-                say(format_args!("{}: ok, {} specs\n\n{plan}\n", path.display(), specs.len()))?;
-                for (stage, warning) in plan.warnings() {
-                    say(format_args!("warning: {stage}: {warning}\n"))?;
-                }
-            }
+            Ok((plan, specs)) => say(format_args!("{}: ok, {} specs\n\n{plan}\n", path.display(), specs.len()))?,
             Err(problems) => wrong.push(problems),
         }
     }

@@ -17,8 +17,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::console::LogWriter;
+use crate::telemetry::logs;
 
 /// An edge rollup engine: high-frequency ticks in over gRPC, exact bars out.
 #[derive(Debug, Parser)]
@@ -198,9 +201,10 @@ fn start_log(format: LogFormat) {
     });
     // Colours only where nobody has to parse them.
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(LogWriter::default);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(LogWriter::default);
+    let log = tracing_subscriber::registry().with(filter).with(logs::Layer);
     match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.with(lines).init(),
+        LogFormat::Json => log.with(lines.json()).init(),
     }
 }

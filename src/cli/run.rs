@@ -15,6 +15,7 @@ use super::Exit;
 use crate::serve::admin::{self, Reloads};
 use crate::spec::{self, Specs, problem};
 use crate::stages::{ROWS, kafka_sink};
+use crate::telemetry::kafka;
 use crate::topology::{self, Machine, Override, Plan};
 
 /// `barline run`
@@ -119,8 +120,8 @@ pub fn compile(file: &str, text: &str, set: &[&str], environment: &[(String, Str
         overrides.push(Override::of_set(text).map_err(|problem| problem::render(&[problem]))?);
     }
     let kinds = ROWS.iter().map(|row| &row.kind);
-    let mut plan =
-        topology::compile(file, text, kinds, &overrides, machine()).map_err(|problems| problem::render(&problems))?;
+    let mut plan = topology::compile(file, text, kinds, kafka::parse, &overrides, machine())
+        .map_err(|problems| problem::render(&problems))?;
     plan.telemetry.apply_env(environment).map_err(|problems| problem::render(&problems))?;
     Ok(plan)
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::span::EnteredSpan;
 
 use super::clock::Clock;
 use super::meter::Counter;
@@ -123,6 +124,15 @@ impl Started {
     /// What is sent with whatever comes of it.
     pub fn trace(&self) -> Trace {
         Trace { id: self.trace.id, parent: self.id }
+    }
+}
+
+impl Started {
+    /// Lets what is logged on this thread belong to the span until it is left.
+    pub fn enter(&self) -> EnteredSpan {
+        let Trace { id, parent } = self.trace();
+        let [trace_id, span_id] = [format!("{id:032x}"), format!("{parent:016x}")];
+        tracing::info_span!("batch", trace_id, span_id).entered()
     }
 }
 

@@ -268,17 +268,17 @@ impl Worker {
         loop {
             let panic_at = self.interfere(given).await;
             let since = Instant::now();
-            let outcome = self.call(stage, call.clone(), &mut output, panic_at);
+            let outcome = {
+                let _belongs = self.span_of(call, given).map(Started::enter);
+                self.call(stage, call.clone(), &mut output, panic_at)
+            };
             self.count(call, given, since.elapsed());
             match outcome {
                 Outcome::Done => {
                     if self.meter.state() == InstanceState::Retrying {
                         self.meter.set_state(InstanceState::Running);
                     }
-                    if let (Call::Handle(_), Some(span)) = (call, self.pending.get(given).and_then(|p| p.span.as_ref()))
-                    {
-                        self.carried = Some(span.trace());
-                    }
+                    self.carried = self.span_of(call, given).map(Started::trace).or(self.carried);
                     let sent = self.outlet.flush(&mut output, self.carried).await.map_err(|_| Exit::Severed)?;
                     self.carried = self.carried.filter(|_| !sent);
                     return Ok(Outcome::Done);
@@ -293,6 +293,11 @@ impl Worker {
                 panicked @ Outcome::Panicked(_) => return Ok(panicked),
             }
         }
+    }
+
+    /// The span of the input that a call is about, if that is traced.
+    fn span_of(&self, call: &Call, given: usize) -> Option<&Started> {
+        self.pending.get(given).filter(|_| matches!(call, Call::Handle(_)))?.span.as_ref()
     }
 
     fn call(&self, stage: &mut dyn Stage, call: Call, output: &mut Output, panic_at: Option<Moment>) -> Outcome {
@@ -413,9 +418,10 @@ impl Worker {
     }
 
     fn note(&self, message: &str) {
-        let traced = self.pending.iter().find_map(|pending| pending.span.as_ref());
-        let trace_id = traced.map(|span| format!("{:032x}", span.trace().id));
-        tracing::error!(stage = self.meter.stage, instance = self.meter.instance, trace_id, "{message}");
+        let traced = self.pending.iter().find_map(|pending| pending.span.as_ref()).map(Started::trace);
+        let trace_id = traced.map(|trace| format!("{:032x}", trace.id));
+        let span_id = traced.map(|trace| format!("{:016x}", trace.parent));
+        tracing::error!(stage = self.meter.stage, instance = self.meter.instance, trace_id, span_id, "{message}");
         self.meter.set_last_error(message.to_owned());
     }
 }

@@ -13,9 +13,8 @@ const SEPARATE_FROM: u32 = 1 << 10;
 /// The options of a new space.
 pub fn options(space: &str) -> KeyspaceCreateOptions {
     let plain = KeyspaceCreateOptions::default();
-    let apart = |compression| {
-        Some(KvSeparationOptions::default().separation_threshold(SEPARATE_FROM).compression(compression))
-    };
+    let apart =
+        |compression| Some(KvSeparationOptions::default().separation_threshold(SEPARATE_FROM).compression(compression));
     let bloom = |bits| FilterPolicy::new([FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(bits))]);
     if ["ticks/", "sorted/", "side/"].iter().any(|family| space.starts_with(family)) {
         // Blocks are compressed already, and read by ranges of keys that always exist.

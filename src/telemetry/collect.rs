@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::distribution::Distribution;
 use super::exports::Exports;
+use super::logs;
 use super::sinks;
 use super::snapshot::Snapshot;
 use super::table::{self, Instrument};
@@ -33,8 +34,8 @@ pub struct Observed {
     pub before: Option<Arc<Snapshot>>,
 }
 
-/// What only grows and is kept in the store, or handed on by the ledger: it goes on over generations by itself.
-const CONTINUED: [Instrument; 7] = [
+/// What only grows and is kept in the store, handed on by the ledger, or the process's: it goes on over generations by itself.
+const CONTINUED: [Instrument; 8] = [
     table::ACCEPTED,
     table::REJECTED,
     table::DUPLICATE,
@@ -42,6 +43,7 @@ const CONTINUED: [Instrument; 7] = [
     table::DROPPED,
     table::QUARANTINED,
     table::OUTBOX_BARS,
+    table::LOGS_DROPPED,
 ];
 
 impl Observed {
@@ -67,9 +69,10 @@ impl Observed {
         for reason in refusals::Reason::ALL {
             into.number(&table::REFUSED, &[reason.name()], guard.refusals.count(reason) as f64);
         }
-        for (signal, outcome, count) in self.exports.counts() {
-            into.number(&table::EXPORTS, &[signal, outcome], count as f64);
+        for (signal, destination, outcome, count) in self.exports.counts() {
+            into.number(&table::EXPORTS, &[signal, destination, outcome], count as f64);
         }
+        into.number(&table::LOGS_DROPPED, &[], logs::dropped() as f64);
         let dropped = self.context.tracer.as_ref().map_or(0, |tracer| tracer.dropped.get());
         into.number(&table::SPANS_DROPPED, &[], dropped as f64);
         if let Some(before) = &self.before {

@@ -1,98 +1,211 @@
-//! A collector to push to, over gRPC or over HTTP. It is connected to when there is something to push, and nothing is
-//! repeated: what it does not take in time is dropped.
+//! A collector that one signal is pushed to, over gRPC or over HTTP. It is connected to when there is something to push,
+//! and nothing is repeated: what it does not take in time is dropped.
 
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, StatusCode, header};
+use flate2::write::GzEncoder;
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, header};
 use http_body_util::Full;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use prost::Message;
-use tonic::metadata::{MetadataKey, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::client::Grpc;
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use super::web::{self, Wrong};
-use crate::topology::{Protocol, TelemetryPlan};
+use crate::runtime::tls;
+use crate::topology::{CollectorPlan, CollectorTls, Compression, Protocol, Signal, TelemetryPlan};
 
-/// Where pushes go.
+/// What a signal is pushed as.
+pub trait Export: Message + 'static {
+    /// What is answered.
+    type Reply: Message + Default + 'static;
+    /// The signal.
+    const SIGNAL: Signal;
+    /// The method of gRPC.
+    const METHOD: &'static str;
+}
+
+impl Export for ExportMetricsServiceRequest {
+    type Reply = ExportMetricsServiceResponse;
+    const SIGNAL: Signal = Signal::Metrics;
+    const METHOD: &'static str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+}
+
+impl Export for ExportTraceServiceRequest {
+    type Reply = ExportTraceServiceResponse;
+    const SIGNAL: Signal = Signal::Traces;
+    const METHOD: &'static str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+}
+
+impl Export for ExportLogsServiceRequest {
+    type Reply = ExportLogsServiceResponse;
+    const SIGNAL: Signal = Signal::Logs;
+    const METHOD: &'static str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+}
+
+/// Where pushes of one signal go.
 pub struct Collector {
-    endpoint: String,
-    protocol: Protocol,
-    headers: Vec<(String, String)>,
+    way: Way,
+    headers: http::HeaderMap,
+    compression: Compression,
     timeout: Duration,
-    /// Of gRPC; it connects by itself, and again when it has to.
-    channel: Option<Channel>,
+}
+
+/// How it is spoken to.
+enum Way {
+    Http {
+        url: http::Uri,
+        access: web::Access,
+    },
+    Grpc {
+        endpoint: Box<Endpoint>,
+        /// It connects by itself, and again when it has to.
+        channel: Option<Channel>,
+    },
 }
 
 impl Collector {
-    /// The collector of `plan`, if it names one.
-    pub fn of(plan: &TelemetryPlan) -> Option<Self> {
-        Some(Self {
-            endpoint: plan.endpoint.clone()?,
-            protocol: plan.protocol,
-            headers: plan.headers.clone(),
-            timeout: Duration::from_nanos(u64::try_from(plan.timeout).unwrap_or(0)),
-            channel: None,
-        })
+    /// The collector of `signal`, if `plan` names one; reads the certificates it needs.
+    ///
+    /// # Errors
+    /// A URL, header, certificate or key cannot be used, and why.
+    pub fn open(plan: &TelemetryPlan, signal: Signal) -> Result<Option<Self>, String> {
+        let Some(plan) = plan.collector(signal) else { return Ok(None) };
+        let told = |error: String| format!("telemetry: {} cannot be pushed to {}: {error}", signal.name(), plan.url);
+        Self::of(&plan).map(Some).map_err(told)
     }
 
-    /// Pushes metrics.
-    pub async fn metrics(&mut self, message: ExportMetricsServiceRequest) -> Result<(), Wrong> {
-        match self.protocol {
-            Protocol::Http => self.bounded(self.post("/v1/metrics", message.encode_to_vec())).await,
-            Protocol::Grpc => {
-                let request = self.request(message)?;
-                let mut client = MetricsServiceClient::new(self.channel()?);
-                self.bounded(async { Ok(client.export(request).await.map(drop)?) }).await
+    fn of(plan: &CollectorPlan) -> Result<Self, String> {
+        let url: http::Uri = plan.url.parse().map_err(|error| format!("it is no URL: {error}"))?;
+        let secure = url.scheme_str() == Some("https");
+        let way = match plan.protocol {
+            Protocol::Http => {
+                let tls = secure.then(|| tls::client(plan.tls.ca.as_deref(), own(&plan.tls)?)).transpose()?;
+                Way::Http { url, access: web::Access { authorization: None, tls: tls.map(Arc::new) } }
             }
-        }
-    }
-
-    /// Pushes traces.
-    pub async fn traces(&mut self, message: ExportTraceServiceRequest) -> Result<(), Wrong> {
-        match self.protocol {
-            Protocol::Http => self.bounded(self.post("/v1/traces", message.encode_to_vec())).await,
             Protocol::Grpc => {
-                let request = self.request(message)?;
-                let mut client = TraceServiceClient::new(self.channel()?);
-                self.bounded(async { Ok(client.export(request).await.map(drop)?) }).await
+                let mut endpoint = Endpoint::from(url);
+                if secure {
+                    // What is read here is checked as for HTTP, whose errors say more.
+                    tls::client(plan.tls.ca.as_deref(), own(&plan.tls)?)?;
+                    endpoint = endpoint.tls_config(grpc_tls(&plan.tls)?).map_err(|error| error.to_string())?;
+                }
+                Way::Grpc { endpoint: Box::new(endpoint), channel: None }
             }
-        }
+        };
+        let timeout = Duration::from_nanos(u64::try_from(plan.timeout).unwrap_or(0));
+        Ok(Self { way, headers: headers(&plan.headers)?, compression: plan.compression, timeout })
     }
 
-    async fn bounded(&self, push: impl Future<Output = Result<(), Wrong>>) -> Result<(), Wrong> {
-        match tokio::time::timeout(self.timeout, push).await {
-            Ok(pushed) => pushed,
-            Err(_) => Err(format!("no answer within {:?}", self.timeout).into()),
-        }
+    /// Pushes `message`.
+    ///
+    /// # Errors
+    /// It was not taken in time, and why.
+    pub async fn push<M: Export>(&mut self, message: M) -> Result<(), String> {
+        let (timeout, headers, compression) = (self.timeout, self.headers.clone(), self.compression);
+        let pushed = async {
+            match &mut self.way {
+                Way::Http { url, access } => post(url.clone(), access, headers, compression, message).await,
+                Way::Grpc { endpoint, channel } => {
+                    let channel = channel.get_or_insert_with(|| endpoint.connect_lazy()).clone();
+                    call(channel, headers, compression, message).await
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(timeout, pushed).await;
+        in_time.map_err(|_| format!("no answer within {timeout:?}"))?.map_err(|error| told(&*error))
     }
+}
 
-    fn channel(&mut self) -> Result<Channel, Wrong> {
-        if let Some(channel) = &self.channel {
-            return Ok(channel.clone());
-        }
-        let channel = Endpoint::from_shared(self.endpoint.clone())?.connect_lazy();
-        Ok(self.channel.insert(channel).clone())
+async fn post<M: Export>(
+    url: http::Uri,
+    access: &web::Access,
+    headers: http::HeaderMap,
+    compression: Compression,
+    message: M,
+) -> Result<(), Wrong> {
+    let mut body = message.encode_to_vec();
+    let mut request = http::Request::post(url).body(Full::default())?;
+    *request.headers_mut() = headers;
+    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+    if compression == Compression::Gzip {
+        let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&body)?;
+        body = gzip.finish()?;
+        request.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
+    *request.body_mut() = Full::from(body);
+    let (status, _) = web::send(request, access).await?;
+    if status.is_success() { Ok(()) } else { Err(format!("the collector answered {status}").into()) }
+}
 
-    fn request<M>(&self, message: M) -> Result<tonic::Request<M>, Wrong> {
-        let mut request = tonic::Request::new(message);
-        for (key, value) in &self.headers {
-            let key = MetadataKey::from_bytes(key.to_ascii_lowercase().as_bytes())?;
-            request.metadata_mut().insert(key, MetadataValue::try_from(value)?);
-        }
-        Ok(request)
+async fn call<M: Export>(
+    channel: Channel,
+    headers: http::HeaderMap,
+    compression: Compression,
+    message: M,
+) -> Result<(), Wrong> {
+    let mut client = Grpc::new(channel);
+    if compression == Compression::Gzip {
+        client = client.send_compressed(CompressionEncoding::Gzip);
     }
+    client.ready().await?;
+    let mut request = tonic::Request::new(message);
+    *request.metadata_mut() = MetadataMap::from_headers(headers);
+    let codec = tonic_prost::ProstCodec::<M, M::Reply>::default();
+    client.unary(request, PathAndQuery::from_static(M::METHOD), codec).await?;
+    Ok(())
+}
 
-    async fn post(&self, path: &str, body: Vec<u8>) -> Result<(), Wrong> {
-        let uri = format!("{}{path}", self.endpoint.trim_end_matches('/'));
-        let mut request = Request::post(uri).header(header::CONTENT_TYPE, "application/x-protobuf");
-        for (key, value) in &self.headers {
-            request = request.header(key, value);
-        }
-        let (status, _) = web::send(request.body(Full::from(body))?, &web::Access::default()).await?;
-        if status == StatusCode::OK { Ok(()) } else { Err(format!("the collector answered {status}").into()) }
+/// An error and what caused it in the first place: "transport error" alone says nothing.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let innermost = std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string);
+    let told = error.to_string();
+    match innermost.filter(|innermost| !told.contains(innermost)) {
+        Some(innermost) => format!("{told}: {innermost}"),
+        None => told,
     }
+}
+
+/// What is sent with every push; none of it is shown.
+fn headers(pairs: &[(String, String)]) -> Result<http::HeaderMap, String> {
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in pairs {
+        let unfit = |error: &dyn std::fmt::Display| format!("the header {name:?} cannot be sent: {error}");
+        let key = HeaderName::try_from(name).map_err(|error| unfit(&error))?;
+        let mut value = HeaderValue::try_from(value).map_err(|error| unfit(&error))?;
+        value.set_sensitive(true);
+        headers.insert(key, value);
+    }
+    Ok(headers)
+}
+
+/// Our own certificate and its key.
+fn own(tls: &CollectorTls) -> Result<Option<(&Path, &Path)>, String> {
+    match (&tls.certificate, &tls.key) {
+        (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+        (None, None) => Ok(None),
+        _ => Err("a certificate needs its key, and a key its certificate: give both or neither".to_owned()),
+    }
+}
+
+fn grpc_tls(tls: &CollectorTls) -> Result<ClientTlsConfig, String> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    let config = ClientTlsConfig::new();
+    let config = match &tls.ca {
+        Some(path) => config.ca_certificate(Certificate::from_pem(read(path)?)),
+        None => config.with_native_roots(),
+    };
+    Ok(match own(tls)? {
+        Some((certificate, key)) => config.identity(Identity::from_pem(read(certificate)?, read(key)?)),
+        None => config,
+    })
 }

@@ -161,7 +161,7 @@ fn absent(instance: &Instance<'_>) -> Finding {
 }
 
 /// What can be lost, what is told of it and what can be done.
-const LOSSES: [(&Instrument, &str, &str); 7] = [
+const LOSSES: [(&Instrument, &str, &str); 8] = [
     (
         &table::DROPPED,
         "ticks were taken and then dropped",
@@ -184,7 +184,22 @@ const LOSSES: [(&Instrument, &str, &str); 7] = [
         "values were found corrupt and put aside",
         "run `barline store verify --repair` and look after the device",
     ),
+    (&table::LOGS_DROPPED, "lines of the log were dropped before they could be pushed", "look what it says so often"),
     (&table::SPANS_DROPPED, "spans were dropped before they could be pushed", "lower telemetry.traces.sample"),
+];
+
+/// Where what is pushed goes: what is said of one that takes nothing, and what to do about it.
+const EXPORTERS: [(&str, &str, &str); 2] = [
+    (
+        "otlp",
+        "the collector does not take what is pushed",
+        "look whether the collector of telemetry.otlp.endpoint answers",
+    ),
+    (
+        "kafka",
+        "the topic of telemetry.kafka does not take metrics",
+        "look whether its brokers answer and the topic is there",
+    ),
 ];
 
 fn losses(before: &Snapshot, after: &Snapshot) -> Vec<Finding> {
@@ -200,10 +215,17 @@ fn losses(before: &Snapshot, after: &Snapshot) -> Vec<Finding> {
             }
         }
     }
-    let exports = |signal| grown(before, after, &table::EXPORTS, &[("signal", signal), ("outcome", "dropped")]);
-    if exports("metrics") + exports("traces") > 0.0 {
-        let remedy = Some("look whether the collector of telemetry.otlp.endpoint answers".to_owned());
-        found.push(Finding { told: "the collector does not take what is pushed".to_owned(), remedy });
+    for (destination, told, remedy) in EXPORTERS {
+        let is_drop = |point: &&Point| {
+            let is = |name: &str, value: &str| point.attributes.get(name).is_some_and(|found| found == value);
+            is("destination", destination) && is("outcome", "dropped")
+        };
+        let dropped = |snapshot: &Snapshot| -> f64 {
+            snapshot.points(&table::EXPORTS).iter().filter(is_drop).filter_map(Point::as_number).sum()
+        };
+        if dropped(after) > dropped(before) {
+            found.push(Finding { told: told.to_owned(), remedy: Some(remedy.to_owned()) });
+        }
     }
     found
 }

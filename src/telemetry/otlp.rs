@@ -1,8 +1,10 @@
-//! Figures and spans as OpenTelemetry's messages, built straight from the table.
+//! Figures, spans and lines of the log as OpenTelemetry's messages, built straight from the table.
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point;
@@ -14,6 +16,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as OtlpSpan, span::SpanKind};
 
 use super::distribution::{Distribution, SCALE};
+use super::logs::Line;
 use super::snapshot::{Family, Point, Snapshot, Value};
 use super::table::Kind;
 use crate::model::TimeNs;
@@ -37,6 +40,14 @@ pub fn traces(spans: &[Span], plan: &TelemetryPlan, topology: &str) -> ExportTra
         vec![ScopeSpans { scope: Some(scope()), spans: spans.iter().map(span).collect(), ..Default::default() }];
     let resource = Some(resource(plan, topology));
     ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { resource, scope_spans, ..Default::default() }] }
+}
+
+/// The message of lines of the log of `topology`.
+pub fn logs(lines: Vec<Line>, plan: &TelemetryPlan, topology: &str) -> ExportLogsServiceRequest {
+    let log_records = lines.into_iter().map(record).collect();
+    let scope_logs = vec![ScopeLogs { scope: Some(scope()), log_records, ..Default::default() }];
+    let resource = Some(resource(plan, topology));
+    ExportLogsServiceRequest { resource_logs: vec![ResourceLogs { resource, scope_logs, ..Default::default() }] }
 }
 
 fn resource(plan: &TelemetryPlan, topology: &str) -> Resource {
@@ -126,6 +137,27 @@ fn span(span: &Span) -> OtlpSpan {
         start_time_unix_nano: unix(span.start),
         end_time_unix_nano: unix(span.end),
         attributes,
+        ..Default::default()
+    }
+}
+
+fn record(line: Line) -> LogRecord {
+    let Line { at, level, target, message, fields, trace: (trace, span) } = line;
+    let severity = match level {
+        tracing::Level::ERROR => SeverityNumber::Error,
+        tracing::Level::WARN => SeverityNumber::Warn,
+        _ => SeverityNumber::Info,
+    };
+    let fields = fields.into_iter().map(|(name, value)| pair(name, value));
+    LogRecord {
+        time_unix_nano: unix(at),
+        observed_time_unix_nano: unix(at),
+        severity_number: severity.into(),
+        severity_text: level.to_string(),
+        body: Some(AnyValue { value: Some(any_value::Value::StringValue(message)) }),
+        attributes: std::iter::once(text(("target", target))).chain(fields).collect(),
+        trace_id: if trace == 0 { Vec::new() } else { trace.to_be_bytes().to_vec() },
+        span_id: if span == 0 { Vec::new() } else { span.to_be_bytes().to_vec() },
         ..Default::default()
     }
 }

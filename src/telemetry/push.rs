@@ -1,5 +1,5 @@
-//! Pushes metrics now and then, and spans as they come, to a collector. One that is down costs a counted drop, and a
-//! line in the log when it begins and when it is over.
+//! Pushes metrics now and then, and spans and lines of the log as they come. Each signal has a task and a collector of its
+//! own, so that none waits for another; whoever is down costs a counted drop.
 
 use std::time::Duration;
 
@@ -7,68 +7,97 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::collect::Observed;
-use super::collector::Collector;
-use super::exports::Outcomes;
-use super::otlp;
+use super::collector::{Collector, Export};
+use super::{kafka, logs, otlp};
+use crate::broker::Brokers;
+use crate::model::DurationNs;
+use crate::topology::{Signal, TelemetryPlan};
 
-/// How often finished spans are pushed, if there are any.
-const SPANS_EVERY: Duration = Duration::from_secs(1);
+/// How often finished spans and lines of the log are pushed, if there are any.
+const SOON: Duration = Duration::from_secs(1);
+/// How long a process that has come to its end goes on for the last figures and lines.
+pub const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Pushes until `stop` is cancelled, and a last time then; returns at once where the topology names no collector.
-pub async fn run(observed: Observed, stop: CancellationToken) {
-    let plan = &observed.plan.telemetry;
-    let Some(collector) = Collector::of(plan) else { return };
-    let every = Duration::from_nanos(u64::try_from(plan.every).unwrap_or(0)).max(Duration::from_millis(1));
-    let mut pushing = Pushing { observed: observed.clone(), collector, fails: false };
-    let (mut metrics, mut spans) = (interval(every), interval(SPANS_EVERY));
-    metrics.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    spans.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+/// Everything that pushes.
+pub struct Exporters {
+    /// In the order of [`Signal::ALL`].
+    collectors: [Option<Collector>; 3],
+    kafka: Option<kafka::Exporter>,
+}
+
+impl Exporters {
+    /// The exporters of `plan`.
+    ///
+    /// # Errors
+    /// A collector or a cluster cannot be spoken to as it is written, and why.
+    pub fn open(plan: &TelemetryPlan, brokers: &dyn Brokers) -> Result<Self, String> {
+        Ok(Self { collectors: collectors(plan)?, kafka: kafka::Exporter::open(plan, brokers)? })
+    }
+
+    /// Pushes until `stop` is cancelled, and a last time then.
+    pub async fn run(self, observed: Observed, stop: CancellationToken) {
+        let plan = &observed.plan.telemetry;
+        let [metrics, traces, logs] = self.collectors;
+        let _lines = logs.is_some().then(logs::listen);
+        let figures = || Some(otlp::metrics(&observed.snapshot(), plan));
+        let spans = || {
+            let spans = observed.context.tracer.as_ref().map_or_else(Vec::new, |tracer| tracer.take());
+            (!spans.is_empty()).then(|| otlp::traces(&spans, plan, &observed.plan.name))
+        };
+        let lines = || {
+            let lines = logs::take();
+            (!lines.is_empty()).then(|| otlp::logs(lines, plan, &observed.plan.name))
+        };
+        tokio::join!(
+            push(metrics, whole(plan.every), &observed, &stop, figures),
+            push(traces, SOON, &observed, &stop, spans),
+            push(logs, SOON, &observed, &stop, lines),
+            async {
+                if let Some(exporter) = self.kafka {
+                    exporter.run(&observed, &stop).await;
+                }
+            },
+        );
+    }
+}
+
+/// Whether everything can be pushed as `plan` says; needs no network.
+///
+/// # Errors
+/// As [`Exporters::open`], of collectors.
+pub fn check(plan: &TelemetryPlan) -> Result<(), String> {
+    collectors(plan).map(drop)
+}
+
+fn collectors(plan: &TelemetryPlan) -> Result<[Option<Collector>; 3], String> {
+    let [metrics, traces, logs] = Signal::ALL.map(|signal| Collector::open(plan, signal));
+    Ok([metrics?, traces?, logs?])
+}
+
+/// Pushes what `next` gives, `every` so often and at the end.
+async fn push<M: Export>(
+    collector: Option<Collector>,
+    every: Duration,
+    observed: &Observed,
+    stop: &CancellationToken,
+    mut next: impl FnMut() -> Option<M>,
+) {
+    let Some(mut collector) = collector else { return };
+    let mut due = interval(every);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stopped = false;
+    while !stopped {
         tokio::select! {
             biased;
-            () = stop.cancelled() => break,
-            _ = metrics.tick() => pushing.metrics().await,
-            _ = spans.tick() => pushing.spans().await,
+            () = stop.cancelled() => stopped = true,
+            _ = due.tick() => {}
+        }
+        if let Some(message) = next() {
+            observed.exports.otlp(M::SIGNAL).note(collector.push(message).await);
         }
     }
-    pushing.spans().await;
-    pushing.metrics().await;
 }
 
-struct Pushing {
-    observed: Observed,
-    collector: Collector,
-    /// Whether the last push failed.
-    fails: bool,
-}
-
-impl Pushing {
-    async fn metrics(&mut self) {
-        let message = otlp::metrics(&self.observed.snapshot(), &self.observed.plan.telemetry);
-        let pushed = self.collector.metrics(message).await;
-        self.note(|observed| &observed.exports.metrics, pushed);
-    }
-
-    async fn spans(&mut self) {
-        let spans = self.observed.context.tracer.as_ref().map_or_else(Vec::new, |tracer| tracer.take());
-        if spans.is_empty() {
-            return;
-        }
-        let message = otlp::traces(&spans, &self.observed.plan.telemetry, &self.observed.plan.name);
-        let pushed = self.collector.traces(message).await;
-        self.note(|observed| &observed.exports.traces, pushed);
-    }
-
-    fn note<E: std::fmt::Display>(&mut self, outcomes: fn(&Observed) -> &Outcomes, pushed: Result<(), E>) {
-        let (outcomes, failed) = (outcomes(&self.observed), pushed.is_err());
-        if failed { &outcomes.dropped } else { &outcomes.sent }.add(1);
-        match pushed {
-            Err(error) if !self.fails => {
-                tracing::warn!("telemetry is dropped, the collector does not take it: {error}")
-            }
-            Ok(()) if self.fails => tracing::info!("the collector takes telemetry again"),
-            _ => {}
-        }
-        self.fails = failed;
-    }
+fn whole(nanoseconds: DurationNs) -> Duration {
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0)).max(Duration::from_millis(1))
 }

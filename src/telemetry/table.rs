@@ -103,8 +103,9 @@ instruments! {
     DELIVERY = Histogram "barline.sink.delivery.duration" "s" &["stage", "step"], "How long bars took from step to step: window_to_commit, commit_to_sent, sent_to_acked, window_to_acked.";
     CONNECTIONS = Gauge "barline.server.connections" "{connection}" &["listener"], "Open connections to a listener: http, metrics, or the stage that listens.";
     REFUSED = Counter "barline.server.refused" "{refusal}" &["reason"], "Calls refused (unauthenticated, forbidden) and connections closed (full, evicted, slow, handshake).";
-    EXPORTS = Counter "barline.telemetry.exports" "{export}" &["signal", "outcome"], "Pushes of metrics and traces, by what became of them: sent or dropped.";
+    EXPORTS = Counter "barline.telemetry.exports" "{export}" &["signal", "destination", "outcome"], "Pushes of metrics, traces and logs to otlp (a collector) and kafka, by what became of them: sent or dropped.";
     SPANS_DROPPED = Counter "barline.telemetry.spans.dropped" "{span}" &[], "Spans that nobody fetched in time.";
+    LOGS_DROPPED = Counter "barline.telemetry.logs.dropped" "{record}" &[], "Lines of the log that came faster than they could be pushed.";
 }
 
 /// The instrument of this name.

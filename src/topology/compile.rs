@@ -9,10 +9,11 @@ use crate::spec::yaml::{Parsed, Sources};
 
 use super::check;
 use super::draft::{self, Draft};
-use super::kind::Kind;
+use super::kind::{Kind, Parse};
 use super::overrides::Override;
 use super::plan::{Budget, Plan, StagePlan};
 use super::settings::Settings;
+use super::telemetry::TelemetryPlan;
 use super::written::WrittenTopology;
 
 /// What the machine has.
@@ -22,7 +23,8 @@ pub struct Machine {
     pub memory_bytes: u64,
 }
 
-/// Compiles the topology `text` of the file `file_name`, with `overrides` made in this order (a later one wins).
+/// Compiles the topology `text` of the file `file_name`, with `overrides` made in this order (a later one wins);
+/// `exporter` reads `telemetry.kafka`.
 ///
 /// # Errors
 /// Every problem of the file, its overrides and its graph.
@@ -30,6 +32,7 @@ pub fn compile(
     file_name: &str,
     text: &str,
     kinds: impl IntoIterator<Item = &'static Kind>,
+    exporter: Parse,
     overrides: &[Override],
     machine: Machine,
 ) -> Result<Plan, Vec<Problem>> {
@@ -42,8 +45,9 @@ pub fn compile(
     let kinds: Vec<&'static Kind> = kinds.into_iter().collect();
     let written: Option<WrittenTopology> = decode(&root, &sources, &mut problems);
     let plan = written.and_then(|written| {
-        let settings = Settings::of(file_name, &root, &written, machine, &sources, &mut problems);
         let sources = Arc::new(sources);
+        let telemetry = TelemetryPlan::of(&root, written.telemetry.as_ref(), exporter, &sources, &mut problems);
+        let settings = Settings::of(file_name, &root, &written, telemetry, machine, &sources, &mut problems);
         let drafts = draft::stages(&root, written, &kinds, &sources, &mut problems);
         let order = check::graph(&drafts, &settings, &root, &sources, &mut problems);
         let complete = drafts.iter().all(|draft| draft.kind.is_some() && draft.config.is_some());
@@ -100,7 +104,7 @@ fn assemble(settings: &Settings, drafts: &[Draft], order: &[usize]) -> Plan {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{KINDS, MACHINE, compile_text};
+    use super::super::fake::{KINDS, MACHINE, compile_text, exporter};
     use super::super::plan::{MailboxPlan, WhenFull};
     use super::*;
 
@@ -166,7 +170,7 @@ stages:
         let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies");
         for (name, stages) in [("quickstart", 7), ("edge", 6), ("memory", 5), ("scaled", 6), ("autoscale", 6)] {
             let text = std::fs::read_to_string(directory.join(format!("{name}.yaml"))).unwrap();
-            let plan = compile(&format!("{name}.yaml"), &text, kinds(), &[], MACHINE);
+            let plan = compile(&format!("{name}.yaml"), &text, kinds(), exporter, &[], MACHINE);
             let plan = plan.unwrap_or_else(|problems| panic!("{}", problem::render(&problems)));
             assert_eq!((plan.name.as_str(), plan.stages.len()), (name, stages));
         }

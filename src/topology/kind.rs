@@ -35,6 +35,9 @@ pub enum Role {
     Worker,
 }
 
+/// Reads a `config`.
+pub type Parse = fn(&ConfigNode) -> Result<ParsedConfig, Vec<Problem>>;
+
 /// A stage kind's row in the table.
 pub struct Kind {
     /// The name in topology files.
@@ -52,7 +55,7 @@ pub struct Kind {
     /// Whether a topology may have only one stage of the kind.
     pub unique: bool,
     /// Reads the stage's `config`.
-    pub parse: fn(&ConfigNode) -> Result<ParsedConfig, Vec<Problem>>,
+    pub parse: Parse,
 }
 
 /// A stage's config as its kind understands it.
@@ -62,6 +65,12 @@ pub struct ParsedConfig {
     pub value: Arc<dyn Any + Send + Sync>,
     /// What the topology has to know of it.
     pub facts: Facts,
+}
+
+impl fmt::Debug for ParsedConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ParsedConfig({:?})", self.facts)
+    }
 }
 
 /// What a stage asks of the machine, per instance where not said otherwise.

@@ -123,7 +123,7 @@ fn set(node: &mut Node, path: &[String], value: Node, place: Place) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{Ingest, KINDS, MACHINE};
+    use super::super::fake::{Ingest, KINDS, MACHINE, exporter};
     use super::super::{Plan, compile};
     use super::*;
 
@@ -135,7 +135,7 @@ mod tests {
         for set in sets {
             overrides.push(Override::of_set(set).map_err(|problem| vec![problem])?);
         }
-        compile("test.yaml", TEXT, KINDS.iter(), &overrides, MACHINE)
+        compile("test.yaml", TEXT, KINDS.iter(), exporter, &overrides, MACHINE)
     }
 
     fn places(outcome: Result<Plan, Vec<Problem>>) -> Vec<String> {

@@ -128,10 +128,11 @@ impl Plan {
         lane_bytes.fold(state, u64::saturating_add)
     }
 
-    /// The most memory all stages, the store and the queries take, in bytes. Open windows and the catalog grow with the
+    /// The most memory all stages, the store, the queries and what is pushed take, in bytes. Open windows and the catalog grow with the
     /// number of series, which each spec's cardinality limit bounds.
     pub fn memory_bound(&self) -> u64 {
         let shared = self.cache_bytes.saturating_add(self.buffer_bytes()).saturating_add(self.query_bytes());
+        let shared = shared.saturating_add(self.telemetry.memory());
         self.stages.iter().map(|stage| self.stage_memory(stage)).fold(shared, u64::saturating_add)
     }
 
@@ -156,11 +157,24 @@ impl Plan {
         self.stages.iter().find(|stage| stage.name == name)
     }
 
-    /// What a person should know: (stage, line) each.
-    pub fn warnings(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.stages
+    /// What a person should know: (stage or listener, line) each.
+    pub fn warnings(&self) -> impl Iterator<Item = (&str, String)> {
+        let of_stages = self
+            .stages
             .iter()
-            .flat_map(|stage| stage.facts.warnings.iter().map(|line| (stage.name.as_str(), line.as_str())))
+            .flat_map(|stage| stage.facts.warnings.iter().map(|line| (stage.name.as_str(), line.clone())));
+        let overheard = self.listeners().filter(|(_, address)| self.security.can_be_overheard(*address));
+        let remedy = "without TLS a token can be overheard: add security.tls";
+        of_stages
+            .chain(overheard.map(move |(name, at)| (name, format!("listens at {at} beyond this machine; {remedy}"))))
+    }
+
+    /// Whoever listens, and where.
+    fn listeners(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        let http = [("http", self.http), ("metrics", self.metrics)];
+        let http = http.into_iter().filter_map(|(name, address)| Some((name, address?)));
+        let stages = self.stages.iter();
+        http.chain(stages.flat_map(|stage| stage.facts.listens.iter().map(|at| (stage.name.as_str(), *at))))
     }
 
     /// One row of the table in [`Plan`]'s `Display`.

@@ -1,6 +1,7 @@
 //! The `security` block: who may come in, over what, and how much of the machine they may take.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -135,6 +136,12 @@ impl Security {
     /// Whether strangers on the network are kept out or at least kept from listening, or it is said that they need not.
     pub fn guarded(&self) -> bool {
         self.insecure || self.tls.is_some() || !self.tokens.is_empty()
+    }
+
+    /// Whether a token shown to a listener at `address` goes over the network as it is, and nobody has said that it may.
+    pub fn can_be_overheard(&self, address: SocketAddr) -> bool {
+        let guarded = self.tls.is_some() || self.insecure;
+        !self.tokens.is_empty() && !guarded && !address.ip().is_loopback()
     }
 
     /// Whether nothing is asked of anybody.

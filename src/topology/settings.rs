@@ -49,11 +49,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the top-level keys of `root`, decoded as `written`.
+    /// Reads the top-level keys of `root`, decoded as `written`; `telemetry` has been read.
     pub fn of(
         file: &str,
         root: &Node,
         written: &WrittenTopology,
+        telemetry: TelemetryPlan,
         machine: Machine,
         sources: &Sources,
         problems: &mut Vec<Problem>,
@@ -84,7 +85,7 @@ impl Settings {
             specs_dir: written.specs.as_deref().unwrap_or("./specs").into(),
             http: listener("http", HTTP, root, sources, problems),
             metrics: listener("metrics", METRICS, root, sources, problems),
-            telemetry: TelemetryPlan::of(written.telemetry.as_ref(), sources, problems),
+            telemetry,
             drain: written.drain.as_ref().map_or(DRAIN, |drain| drain.value.0),
             memory: memory.map_or((MEMORY.min(machine.memory_bytes), root.place), |m| (m.value.0, m.place)),
             disk: written.budget.as_ref().and_then(|b| b.disk.as_ref()).map(|disk| (disk.value.0, disk.place)),

@@ -1,29 +1,35 @@
 //! The `telemetry` block: what is pushed where, and how many batches are traced.
 
-use serde::Deserialize;
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::kind::{ConfigNode, Parse, ParsedConfig};
+use super::otlp::{CollectorPlan, Compression, Otlp, Protocol, Signal, URL_ALLOWED, is_url};
 use crate::model::DurationNs;
 use crate::model::time::{MINUTE, SECOND};
 use crate::spec::Problem;
 use crate::spec::decode::At;
 use crate::spec::units::DurationText;
-use crate::spec::yaml::Sources;
+use crate::spec::yaml::{Node, Sources};
 
 /// Without a word about it one batch of a thousand is traced, where traces are pushed at all.
 const SAMPLE: f64 = 0.001;
 /// How often metrics are pushed: OpenTelemetry's own default.
 const EVERY: DurationNs = MINUTE;
-/// How long a push may take.
-const TIMEOUT: DurationNs = 10 * SECOND;
 
 /// The block as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WrittenTelemetry {
-    /// Where metrics and traces are pushed.
+    /// Where metrics, traces and logs are pushed.
     pub otlp: Option<WrittenOtlp>,
     /// How many batches are traced.
     pub traces: Option<WrittenTraces>,
+    /// The topic that metrics go to; read by whoever sends them.
+    pub kafka: Option<IgnoredAny>,
 }
 
 /// The `otlp` block.
@@ -34,10 +40,20 @@ pub struct WrittenOtlp {
     pub endpoint: Option<At<String>>,
     /// `grpc` or `http/protobuf`.
     pub protocol: Option<At<String>>,
+    /// What is pushed: all there is, where nothing is named.
+    pub signals: Option<Vec<At<String>>>,
     /// How often metrics are pushed.
     pub every: Option<At<DurationText>>,
     /// How long a push may take.
     pub timeout: Option<At<DurationText>>,
+    /// `none` or `gzip`.
+    pub compression: Option<At<String>>,
+    /// Who signed the collector's certificate.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate.
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
 }
 
 /// The `traces` block.
@@ -49,98 +65,120 @@ pub struct WrittenTraces {
 }
 
 /// What is pushed where.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct TelemetryPlan {
-    /// The collector, where the topology names one.
-    pub endpoint: Option<String>,
-    /// How it is spoken to.
-    pub protocol: Protocol,
-    /// Headers of every push.
-    pub headers: Vec<(String, String)>,
+    /// What is said of all collectors.
+    pub otlp: Otlp,
+    /// What is said of a signal's collector alone, in the order of [`Signal::ALL`].
+    pub own: [Otlp; 3],
+    /// Whether a signal is pushed, in that order.
+    pub pushed: [bool; 3],
     /// How often metrics are pushed.
     pub every: DurationNs,
-    /// How long a push may take.
-    pub timeout: DurationNs,
     /// The share of batches that are traced, 0 to 1.
     pub sample: f64,
     /// `service.name` of what is pushed.
     pub service: String,
     /// Further attributes of the resource that is pushed about.
     pub resource: Vec<(String, String)>,
-}
-
-/// How a collector is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// OTLP over gRPC.
-    Grpc,
-    /// OTLP as protobuf over HTTP.
-    Http,
-}
-
-impl Protocol {
-    /// The names, as OpenTelemetry has them.
-    pub const NAMES: [&str; 2] = ["grpc", "http/protobuf"];
-
-    /// The protocol of this name.
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "grpc" => Some(Self::Grpc),
-            "http/protobuf" => Some(Self::Http),
-            _ => None,
-        }
-    }
+    /// The topic that metrics go to, as whoever sends them understands it.
+    pub kafka: Option<ParsedConfig>,
 }
 
 impl Default for TelemetryPlan {
     fn default() -> Self {
         Self {
-            endpoint: None,
-            protocol: Protocol::Http,
-            headers: Vec::new(),
+            otlp: Otlp::default(),
+            own: Default::default(),
+            pushed: [true; 3],
             every: EVERY,
-            timeout: TIMEOUT,
             sample: SAMPLE,
             service: "barline".to_owned(),
             resource: Vec::new(),
+            kafka: None,
         }
     }
 }
 
 impl TelemetryPlan {
-    /// What is written, with its defaults.
-    pub(super) fn of(written: Option<&WrittenTelemetry>, sources: &Sources, problems: &mut Vec<Problem>) -> Self {
+    /// Where `signal` is pushed to, if it is.
+    pub fn collector(&self, signal: Signal) -> Option<CollectorPlan> {
+        let of = signal as usize;
+        self.pushed[of].then(|| CollectorPlan::of(signal, &self.own[of], &self.otlp)).flatten()
+    }
+
+    /// The most memory that what is pushed takes, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.kafka.as_ref().map_or(0, |kafka| kafka.facts.memory)
+    }
+
+    /// What is written in `root`, decoded as `written`, with its defaults; `exporter` reads the `kafka` block.
+    pub(super) fn of(
+        root: &Node,
+        written: Option<&WrittenTelemetry>,
+        exporter: Parse,
+        sources: &Arc<Sources>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let mut plan = Self::default();
-        let mut report = |place, problem| problems.push(sources.at(place, problem));
         let Some(written) = written else { return plan };
         if let Some(otlp) = &written.otlp {
-            for (span, into) in [(&otlp.every, &mut plan.every), (&otlp.timeout, &mut plan.timeout)] {
-                let Some(At { value, place }) = span else { continue };
-                if value.0 < SECOND {
-                    report(*place, Problem::new("too short a time for a push").allowed("1s or longer"));
-                }
-                *into = value.0;
-            }
-            if let Some(At { value, place }) = &otlp.protocol {
-                match Protocol::parse(value) {
-                    Some(protocol) => plan.protocol = protocol,
-                    None => report(*place, Problem::unknown_value("protocol", value, Protocol::NAMES)),
-                }
-            }
-            if let Some(At { value, place }) = &otlp.endpoint {
-                if !value.starts_with("http://") {
-                    let problem = Problem::new(format!("cannot push to the endpoint {value:?}"));
-                    report(*place, problem.allowed("http://HOST:PORT, as in http://127.0.0.1:4318"));
-                }
-                plan.endpoint = Some(value.clone());
-            }
+            plan.read(otlp, sources, problems);
         }
         if let Some(At { value, place }) = written.traces.as_ref().and_then(|traces| traces.sample.as_ref()) {
             if !(0.0..=1.0).contains(value) {
-                report(*place, Problem::new(format!("{value} is no share of batches")).allowed("0 to 1"));
+                let problem = Problem::new(format!("{value} is no share of batches")).allowed("0 to 1");
+                problems.push(sources.at(*place, problem));
             }
             plan.sample = *value;
         }
+        if let Some(node) = root.get("telemetry").and_then(|telemetry| telemetry.get("kafka")) {
+            match exporter(&ConfigNode::new(node.clone(), sources.clone())) {
+                Ok(config) => plan.kafka = Some(config),
+                Err(wrong) => problems.extend(wrong),
+            }
+        }
         plan
+    }
+
+    fn read(&mut self, written: &WrittenOtlp, sources: &Sources, problems: &mut Vec<Problem>) {
+        let mut report = |place, problem| problems.push(sources.at(place, problem));
+        for At { value, place } in [&written.every, &written.timeout].into_iter().flatten() {
+            if value.0 < SECOND {
+                report(*place, Problem::new("too short a time for a push").allowed("1s or longer"));
+            }
+        }
+        self.every = written.every.as_ref().map_or(self.every, |every| every.value.0);
+        self.otlp.timeout = written.timeout.as_ref().map(|timeout| timeout.value.0);
+        if let Some(At { value, place }) = &written.protocol {
+            self.otlp.protocol = Protocol::parse(value);
+            if self.otlp.protocol.is_none() {
+                report(*place, Problem::unknown_value("protocol", value, Protocol::NAMES));
+            }
+        }
+        if let Some(At { value, place }) = &written.compression {
+            self.otlp.compression = Compression::parse(value);
+            if self.otlp.compression.is_none() {
+                report(*place, Problem::unknown_value("compression", value, Compression::NAMES));
+            }
+        }
+        if let Some(At { value, place }) = &written.endpoint {
+            if !is_url(value) {
+                report(*place, Problem::new(format!("cannot push to the endpoint {value:?}")).allowed(URL_ALLOWED));
+            }
+            self.otlp.endpoint = Some(value.clone());
+        }
+        if let Some(signals) = &written.signals {
+            self.pushed = [false; 3];
+            for At { value, place } in signals {
+                match Signal::parse(value) {
+                    Some(signal) => self.pushed[signal as usize] = true,
+                    None => report(*place, Problem::unknown_value("signals", value, Signal::NAMES)),
+                }
+            }
+        }
+        self.otlp.tls.ca.clone_from(&written.ca);
+        self.otlp.tls.certificate.clone_from(&written.certificate);
+        self.otlp.tls.key.clone_from(&written.key);
     }
 }

@@ -28,16 +28,24 @@ pub fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
+/// Says on the process's stderr, past the test runner, that a test was skipped; where the variable `required` is set, that
+/// is a failure.
+pub fn skip(required: &str, reason: &str) {
+    assert!(std::env::var_os(required).is_none(), "{required} is set, but: {reason}");
+    let thread = std::thread::current();
+    let _ = writeln!(std::io::stderr(), "skipped: {}: {reason}", thread.name().unwrap_or("a test"));
+}
+
 /// The repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The binary with these arguments, run in the repository without any `BARLINE_` variable.
+/// The binary with these arguments, run in the repository without any `BARLINE_` or `OTEL_` variable.
 pub fn barline(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_barline"));
     command.args(arguments).current_dir(root());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BARLINE_")) {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BARLINE_") || name.starts_with("OTEL_")) {
         command.env_remove(name);
     }
     command
@@ -47,6 +55,13 @@ impl Server {
     /// Starts a topology, a shipped one or one by its whole path, on free ports with its data in `data`, and waits until it is ready.
     pub fn start(topology: &str, data: &Path, overrides: &[&str]) -> Self {
         let mut server = Self::spawn(topology, data, overrides);
+        server.until_ready();
+        server
+    }
+
+    /// As [`Server::start`], with these variables in its environment.
+    pub fn start_in(environment: &[(&str, &str)], topology: &str, data: &Path, overrides: &[&str]) -> Self {
+        let mut server = Self::launch(free_port(), environment, topology, data, overrides);
         server.until_ready();
         server
     }
@@ -68,6 +83,10 @@ impl Server {
 
     /// As [`Server::spawn`], at a given address: clients that were connected to its predecessor find it.
     pub fn spawn_at(grpc: SocketAddr, topology: &str, data: &Path, overrides: &[&str]) -> Self {
+        Self::launch(grpc, &[], topology, data, overrides)
+    }
+
+    fn launch(grpc: SocketAddr, environment: &[(&str, &str)], topology: &str, data: &Path, overrides: &[&str]) -> Self {
         let (http, metrics) = (free_port(), free_port());
         let log = data.with_extension("log");
         let topology = Path::new("topologies").join(topology);
@@ -78,6 +97,7 @@ impl Server {
         for change in overrides {
             command.args(["--set", change]);
         }
+        command.envs(environment.iter().copied());
         Self { child: logged(command, &log), grpc, http, metrics, log }
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use barline::spec::problem::render;
 use barline::spec::{Problem, load_texts};
 use barline::stages::ROWS;
+use barline::telemetry::kafka;
 use barline::topology::{Machine, compile};
 use proptest::prelude::*;
 
@@ -21,7 +22,9 @@ fn every_malformed_spec_gives_its_problems() {
 
 #[test]
 fn every_malformed_topology_gives_its_problems() {
-    compare("topology", |name, text| compile(name, text, ROWS.iter().map(|row| &row.kind), &[], MACHINE).err());
+    compare("topology", |name, text| {
+        compile(name, text, ROWS.iter().map(|row| &row.kind), kafka::parse, &[], MACHINE).err()
+    });
 }
 
 /// Runs `problems_of` over the folder's inputs and compares what it gives with the snapshots.
@@ -80,7 +83,7 @@ proptest! {
 
     #[test]
     fn no_mutilated_topology_panics(text in mutated("topologies")) {
-        match compile("x.yaml", &text, ROWS.iter().map(|row| &row.kind), &[], MACHINE) {
+        match compile("x.yaml", &text, ROWS.iter().map(|row| &row.kind), kafka::parse, &[], MACHINE) {
             Ok(plan) => prop_assert!(!plan.to_string().is_empty()),
             Err(problems) => prop_assert!(!render(&problems).is_empty()),
         }

@@ -15,6 +15,7 @@ use super::topics::Topics;
 use super::transaction::{Left, Transactions};
 use super::watcher::Watcher;
 use crate::broker::{Event, Settings, client_config, words};
+use crate::model::time::MILLISECOND;
 
 /// A client of one session.
 pub type Client = BaseProducer<Watcher>;
@@ -141,9 +142,12 @@ impl Life {
 
     /// A client; `alone` where every batch is to have one record.
     fn client(&self, alone: bool) -> Result<Client, String> {
-        let Settings { connection, producing, .. } = &*self.settings;
+        let Settings { connection, producing, patience, .. } = &*self.settings;
         let config = client_config::producer(connection, producing, self.transactional_id.as_deref());
         let mut config = config.map_err(|(_, reason)| reason.replace('\n', " "))?;
+        if let (Some(patience), None) = (patience, &self.transactional_id) {
+            config.set("message.timeout.ms", (patience / MILLISECOND).max(1).to_string());
+        }
         if alone {
             config.set("batch.num.messages", "1");
         }

@@ -76,12 +76,12 @@ impl Topics {
 pub fn describe(topic: &str, code: Option<Code>) -> String {
     match code {
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
-            format!("topic {topic:?} is missing: create it, or let `create_topics` do so; its bars wait")
+            format!("topic {topic:?} is missing: create it, or let `create_topics` do so")
         }
         Some(Code::TopicAuthorizationFailed) => {
-            format!("topic {topic:?} may not be written to by this user: grant Describe and Write; its bars wait")
+            format!("topic {topic:?} may not be written to by this user: grant Describe and Write")
         }
-        Some(code) => format!("topic {topic:?} cannot be used: {code}; its bars wait"),
-        None => format!("topic {topic:?}: nobody answers whether it is there; its bars wait"),
+        Some(code) => format!("topic {topic:?} cannot be used: {code}"),
+        None => format!("topic {topic:?}: nobody answers whether it is there"),
     }
 }

@@ -19,6 +19,7 @@ use crate::runtime::{Context, DrainReport, Guard, Placement};
 use crate::serve::Served;
 use crate::serve::admin::{Refused, ReloadReport, Wish};
 use crate::spec::{Specs, problem};
+use crate::telemetry::push;
 use crate::topology::Plan;
 
 /// A process from its first generation to its last.
@@ -151,6 +152,7 @@ impl Process {
         changes::allowed(&served.plan, &plan, &self.args.topology).map_err(rendered)?;
         Guard::load(&plan.security).map_err(|problems| format!("error: {}", problems.replace('\n', "\nerror: ")))?;
         let context = &served.context;
+        push::check(&plan.telemetry).map_err(|problem| format!("error: {problem}"))?;
         if let Err(error) = listen(context, &plan) {
             context.listeners.keep(&sockets(&served.plan));
             return Err(format!("error: {error}\n  remedy: give it a free port, or end what has that one\n"));

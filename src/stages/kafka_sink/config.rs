@@ -211,7 +211,7 @@ impl Config {
             partitioner: self.partitioner,
             in_flight: self.in_flight.clone(),
         };
-        Settings { connection, producing, topics, new_topics: self.create_topics.clone() }
+        Settings { connection, producing, topics, new_topics: self.create_topics.clone(), patience: None }
     }
 
     /// What it comes to for `spec`; `None` where its bars are not sent.

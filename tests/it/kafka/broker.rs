@@ -1,7 +1,7 @@
 //! Brokers for tests: a real Apache Kafka (`scripts/kafka`), and librdkafka's mock cluster in this process.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +11,8 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+
+use crate::harness::skip;
 
 /// Set by `.ci/run`: then a broker that cannot be started is a failure.
 const REQUIRED: &str = "BARLINE_REQUIRE_KAFKA";
@@ -34,14 +36,6 @@ pub fn real(options: &[&str]) -> Option<RealKafka> {
             None
         }
     }
-}
-
-/// Says on the process's stderr, past the test runner, that a test was skipped. Where the variable `required` is set, that
-/// is a failure.
-pub fn skip(required: &str, reason: &str) {
-    assert!(std::env::var_os(required).is_none(), "{required} is set, but: {reason}");
-    let thread = std::thread::current();
-    let _ = writeln!(std::io::stderr(), "skipped: {}: {reason}", thread.name().unwrap_or("a test"));
 }
 
 fn script() -> PathBuf {

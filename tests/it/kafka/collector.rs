@@ -20,7 +20,7 @@ use super::broker;
 use super::consumer::consume;
 use super::flow::{self, MARKET, NETWORK};
 use crate::crash::load;
-use crate::harness::{block_on, root};
+use crate::harness::{block_on, root, skip};
 
 /// Set by `.ci/run` where it has built one: then a collector that cannot be started is a failure.
 const REQUIRED: &str = "BARLINE_REQUIRE_COLLECTOR";
@@ -86,7 +86,7 @@ service:
             match started.guard.try_wait().unwrap().map(|status| status.code()) {
                 None => std::thread::sleep(std::time::Duration::from_millis(20)),
                 Some(Some(3)) => {
-                    broker::skip(REQUIRED, started.said().trim());
+                    skip(REQUIRED, started.said().trim());
                     return None;
                 }
                 Some(_) => panic!("the collector ended: {}", started.said()),

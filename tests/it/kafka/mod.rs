@@ -9,6 +9,7 @@ mod delivery;
 mod fleet;
 mod flow;
 mod kills;
+mod metrics;
 mod outage;
 mod producer;
 mod refusals;

@@ -32,6 +32,26 @@ fn a_listener_for_everybody_needs_tls_or_tokens_or_a_word() {
 }
 
 #[test]
+fn tokens_over_the_network_without_tls_are_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let tls = format!("security.tls={{certificate: {:?}, key: {:?}}}", file("server.pem"), file("server.key"));
+    let (tokens, insecure) = (tokens(dir.path()), "security.insecure=true".to_owned());
+    let open = [("ingest", "ingest.listen=0.0.0.0:9876"), ("metrics", "metrics.listen='[::]:9878'")];
+    for (name, open) in open {
+        let warned = |others: &[&String]| {
+            let changes: Vec<&str> = others.iter().map(|change| change.as_str()).chain([open]).collect();
+            let (code, said) = check(&changes);
+            assert_eq!(code, Some(0), "{said}");
+            said.matches(&format!("warning: {name}: listens at ")).count()
+        };
+        assert_eq!([warned(&[&tokens]), warned(&[&tokens, &tls]), warned(&[&tokens, &insecure])], [1, 0, 0], "{name}");
+    }
+    assert!(!check(&[&tokens]).1.contains("warning: "));
+}
+
+#[test]
 fn secrets_that_cannot_be_used_are_told_and_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let written =

@@ -2,7 +2,7 @@
 
 mod check;
 mod crowd;
-mod kit;
+pub mod kit;
 mod roles;
 mod slow;
 mod tls;

@@ -4,19 +4,16 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use barline::telemetry::prometheus;
-use barline::telemetry::table::{Kind, TABLE};
+use barline::telemetry::table::{Instrument, Kind, TABLE};
 
-/// Every name a scrape can have.
-fn names() -> BTreeSet<String> {
-    let names = |instrument: &barline::telemetry::table::Instrument| {
-        let name = prometheus::name(instrument.name, instrument.unit);
-        match instrument.kind {
-            Kind::Counter => vec![name + "_total"],
-            Kind::Gauge => vec![name],
-            Kind::Histogram => ["_bucket", "_sum", "_count"].map(|ending| format!("{name}{ending}")).to_vec(),
-        }
-    };
-    TABLE.iter().flat_map(names).collect()
+/// Every name that an instrument has in a scrape.
+fn names(instrument: &Instrument) -> Vec<String> {
+    let name = prometheus::name(instrument.name, instrument.unit);
+    match instrument.kind {
+        Kind::Counter => vec![name + "_total"],
+        Kind::Gauge => vec![name],
+        Kind::Histogram => ["_bucket", "_sum", "_count"].map(|ending| format!("{name}{ending}")).to_vec(),
+    }
 }
 
 /// Every word of `text` that begins as barline's metrics do.
@@ -27,7 +24,7 @@ fn mentioned(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_metric_a_panel_or_rule_names_exists() {
-    let names = names();
+    let names: BTreeSet<_> = TABLE.iter().flat_map(names).collect();
     for file in ["barline.json", "alerts.yaml"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards").join(file);
         let mentioned = mentioned(&std::fs::read_to_string(path).unwrap());
@@ -35,6 +32,15 @@ fn every_metric_a_panel_or_rule_names_exists() {
         let unknown: Vec<_> = mentioned.difference(&names).collect();
         assert!(unknown.is_empty(), "{file} names {unknown:?}");
     }
+}
+
+#[test]
+fn every_instrument_is_on_the_dashboard() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards/barline.json");
+    let shown = mentioned(&std::fs::read_to_string(path).unwrap());
+    let is_shown = |instrument: &&Instrument| names(instrument).iter().any(|name| shown.contains(name));
+    let missing: Vec<_> = TABLE.iter().filter(|instrument| !is_shown(instrument)).map(|one| one.name).collect();
+    assert!(missing.is_empty(), "no panel shows {missing:?}");
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! What barline tells of itself, as those who listen hear it.
 
+mod collector;
 mod dashboards;
 mod exposition;
+mod logged;
+mod phases;
+mod prometheus;
 mod pushed;
 mod scrape;
 mod stalled;
