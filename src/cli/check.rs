@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::run::compile_file;
+use super::run::{check_security, compile_file};
 use super::{Exit, Failure, say};
-use crate::runtime::Guard;
 use crate::spec::{self, problem};
 use crate::topology::graph;
 
@@ -53,8 +52,7 @@ pub fn check(args: &CheckArgs) -> Exit {
     for path in &args.topologies {
         let checked = compile_file(path, &args.set).and_then(|plan| {
             let specs = spec::load_dir(&plan.specs_dir).map_err(|problems| problem::render(&problems))?;
-            Guard::load(&plan.security)
-                .map_err(|problems| format!("error: {}", problems.replace('\n', "\nerror: ")))?;
+            check_security(&plan)?;
             Ok((plan, specs))
         });
         match checked {
