@@ -27,6 +27,7 @@ mod sim;
 mod sinks;
 mod stall;
 mod store_contract;
+mod tap;
 mod telemetry;
 mod verify;
 mod window_model;

@@ -69,6 +69,7 @@ impl Worker {
         self.meter.batches_in.add(1);
         self.meter.rows_in.add(envelope.rows() as u64);
         self.meter.queue.record(at.elapsed());
+        self.meter.tap.offer(&envelope);
         let span = self.tracing.as_ref().zip(trace).map(|(tracing, trace)| tracing.follow(trace, at));
         self.pending.push_back(Pending { lane, envelope: envelope.clone(), panics: 0, at, span });
         self.hold();

@@ -104,6 +104,10 @@ fn commands_send_the_token_they_are_given() {
         assert!(code == Some(1) && !said.contains(INGEST), "{said}");
     }
     let addr = format!("--addr http://{}", server.grpc);
+    let tap = |token: &str| run(&mut ask(&format!("tap nowhere {addr} --token-file {}", file(token))));
+    let (code, said) = tap("query");
+    assert!(code == Some(2) && said.contains("no stage \"nowhere\""), "{said}");
+    assert_eq!(tap("ingest").0, Some(1));
     assert!(load(&addr).unwrap_err().contains("no valid token"));
     assert_eq!(load(&format!("{addr} --token-file {}", file("ingest"))), Ok(true));
     let verified = format!("{addr} --protocol barline.v1 --verify --token-file {}", file("both"));
