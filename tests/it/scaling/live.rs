@@ -110,3 +110,25 @@ fn instances_grow_while_the_lag_is_above_the_target_and_a_number_given_by_hand_h
     load.end();
     assert!(server.output().contains("scaled to the load"), "{}", server.output());
 }
+
+#[test]
+fn instances_grow_under_load_and_go_one_by_one_when_it_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    // A batch takes longer than this just to be handed over; without batches there is no lag at all.
+    let target = "aggregate.instances={min: 1, max: 4, target_lag: 10us}";
+    let mut server = Server::start(TOPOLOGY, &data, &[target]);
+    let load = Load::start(&server, "market", MIXED);
+    server.until("instances grew", |server| aggregate(server)["active"] == 2);
+    server.until("instances grew to the most", |server| aggregate(server)["active"] == 4);
+    load.end();
+    server.until("one went", |server| aggregate(server)["active"] == 3);
+    // Those that stay have the whole of it.
+    let load = Load::start(&server, "market", MIXED);
+    flow(&mut server, 20_000);
+    load.end();
+    server.signal("TERM");
+    assert!(server.wait().success(), "{}", server.output());
+    let scaled = server.output().matches("scaled to the load").count();
+    assert!(scaled >= 3, "1 to 2, 2 to 4, 4 to 3: {}", server.output());
+}
