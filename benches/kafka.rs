@@ -97,18 +97,9 @@ fn barline(dir: &Path, [grpc, http, metrics, kafka]: [SocketAddr; 4]) -> Child {
 fn load(grpc: SocketAddr, bars: u64) {
     let overrides = ["series=5k", "rate=max", "event_rate=10k", "connections=2"].map(str::to_owned);
     let profile = loadgen::profile::Profile::load("market", &overrides).unwrap();
-    let options = loadgen::run::Options {
-        server: loadgen::connect::Server::open(format!("http://{grpc}")),
-        limit: loadgen::plan::Limit::Ticks(bars * 2 + 10_000),
-        prebuild: false,
-        verify: false,
-        settle: Duration::from_secs(60),
-        reconnect: Duration::ZERO,
-        stream_ticks: None,
-        producer: None,
-        record: None,
-        stop: loadgen::run::Stop::default(),
-    };
+    let (server, limit) = (format!("http://{grpc}"), loadgen::plan::Limit::Ticks(bars * 2 + 10_000));
+    let mut options = loadgen::run::Options::new(loadgen::connect::Server::open(server), limit);
+    options.reconnect = Duration::ZERO;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(loadgen::run::run(profile, &options)).unwrap();
 }

@@ -112,13 +112,7 @@ mod tests {
 
     #[test]
     fn a_shard_goes_by_the_highest_that_any_checkpoint_of_it_says() {
-        let told = |instances, instance, replay_from| Checkpoint {
-            instance,
-            instances,
-            replay_from,
-            cascade_from: 0,
-            late: Vec::new(),
-        };
+        let told = Checkpoint::told;
         let bounds = ReplayBounds::of(&[told(2, 0, 50), told(2, 1, 70), told(3, 0, 60)]);
         assert_eq!([0, 1, 2, 3].map(|shard| bounds.of_shard(shard)), [60, 70, 50, 70]);
         assert_eq!((bounds.lowest(), bounds.highest()), (50, 70));

@@ -62,6 +62,24 @@ pub struct Options {
     pub stop: Stop,
 }
 
+impl Options {
+    /// A run that nothing further is asked of, as patient as the command line is by default.
+    pub fn new(server: Server, limit: Limit) -> Self {
+        Self {
+            server,
+            limit,
+            prebuild: false,
+            verify: false,
+            settle: Duration::from_secs(30),
+            reconnect: Duration::from_secs(60),
+            stream_ticks: None,
+            producer: None,
+            record: None,
+            stop: Stop::default(),
+        }
+    }
+}
+
 /// Ends a run early when it is set: what was sent is still waited for.
 pub type Stop = Arc<AtomicBool>;
 

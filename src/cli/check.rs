@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::run::{compile_file, load_specs};
+use super::run::{check_security, compile_file, load_specs};
 use super::{Exit, Failure, say};
-use crate::runtime::Guard;
 use crate::spec::{self, problem};
 use crate::telemetry::push;
 use crate::topology::graph;
@@ -54,8 +53,7 @@ pub fn check(args: &CheckArgs) -> Exit {
     for path in &args.topologies {
         let checked = compile_file(path, &args.set).and_then(|plan| {
             let specs = load_specs(&plan)?;
-            Guard::load(&plan.security)
-                .map_err(|problems| format!("error: {}", problems.replace('\n', "\nerror: ")))?;
+            check_security(&plan)?;
             push::check(&plan.telemetry).map_err(|problem| format!("error: {problem}"))?;
             Ok((plan, specs))
         });

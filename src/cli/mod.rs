@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod operate;
 pub mod query;
 pub mod run;
+pub mod tap;
 pub mod top;
 
 use std::io::{ErrorKind, Write};
@@ -41,6 +42,7 @@ Examples:
   barline run topologies/edge.yaml --set aggregate.instances=4
   barline check topologies/*.yaml                  every error at once, and the resolved plan
   barline query bars market_ticks symbol=AAPL --from -5m
+  barline tap aggregate symbol=AAPL                what a stage is given, live
   barline doctor                                   what limits it, and which knob to turn
   barline reload                                   specs and topology, without a restart
   barline backup /mnt/backup/today                 while it runs
@@ -77,6 +79,8 @@ pub enum Command {
     },
     /// Ask a running barline for bars, ticks, series or the ledger.
     Query(query::QueryArgs),
+    /// Look at batches as they flow: what a stage is given, or a source gives, some rows of some batches.
+    Tap(tap::TapArgs),
     /// Watch every instance at work: rates, lag, mailboxes, and who waits for whom.
     Top(top::TopArgs),
     /// Say in sentences what limits a running barline and which knob to turn.
@@ -147,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Graph(args) => check::graph(&args),
         Command::Spec { command: SpecCommand::Check { files } } => check::specs(&files),
         Command::Query(args) => blocking(query::run(args)),
+        Command::Tap(args) => blocking(tap::run(args)),
         Command::Top(args) => blocking(top::run(args)),
         Command::Doctor(args) => blocking(doctor::run(args)),
         Command::Replay(args) => operate::replay(&args),

@@ -1,8 +1,8 @@
 //! `barline query`: asks a running barline over `barline.v1`.
 
 mod args;
-mod rows;
-mod sheet;
+pub(super) mod rows;
+pub(super) mod sheet;
 
 use std::future::Future;
 
@@ -17,6 +17,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::access::{Access, Channel};
 use super::{Exit, Failure};
+pub(super) use args::matching;
 pub use args::{Format, QueryArgs, RangeArgs, SeriesArgs, What};
 use rows::Names;
 use sheet::Sheet;
@@ -49,13 +50,13 @@ pub async fn run(args: QueryArgs) -> Exit {
 type Out = std::io::StdoutLock<'static>;
 
 /// A connection to a running barline.
-struct Client {
+pub(super) struct Client {
     channel: Channel,
     addr: String,
 }
 
 impl Client {
-    async fn connect(addr: &str, access: &Access) -> Result<Self, Failure> {
+    pub(super) async fn connect(addr: &str, access: &Access) -> Result<Self, Failure> {
         let addr = if addr.contains("://") { addr.to_owned() } else { format!("http://{addr}") };
         Ok(Self { channel: access.channel(&addr).await?, addr })
     }
@@ -135,12 +136,12 @@ impl Client {
         sheet.end()
     }
 
-    fn client(&self) -> BarlineClient<Channel> {
+    pub(super) fn client(&self) -> BarlineClient<Channel> {
         BarlineClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// The specs this server has, with their dimensions and metrics in the file's order.
-    async fn infos(&self) -> Result<Vec<SeriesInfo>, Failure> {
+    pub(super) async fn infos(&self) -> Result<Vec<SeriesInfo>, Failure> {
         Ok(self.ask(TikrClient::new(self.channel.clone()).list_series(Empty {})).await?.series)
     }
 
@@ -149,11 +150,14 @@ impl Client {
         Ok(Names::of(info.unwrap_or_default()))
     }
 
-    async fn ask<T>(&self, call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Failure> {
+    pub(super) async fn ask<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Failure> {
         call.await.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 
-    async fn next<T>(&self, chunks: &mut Streaming<T>) -> Result<Option<T>, Failure> {
+    pub(super) async fn next<T>(&self, chunks: &mut Streaming<T>) -> Result<Option<T>, Failure> {
         chunks.message().await.map_err(|status| self.failure(&status))
     }
 

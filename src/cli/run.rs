@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use answer::summary;
 
 use super::Exit;
+use crate::runtime::Guard;
 use crate::serve::admin::{self, Reloads};
 use crate::spec::{self, Specs, problem};
 use crate::stages::{ROWS, kafka_sink};
@@ -110,6 +111,12 @@ pub fn compile_file(path: &Path, set: &[String]) -> Result<Plan, String> {
     let set: Vec<&str> = set.iter().map(String::as_str).collect();
     let environment: Vec<_> = std::env::vars().collect();
     compile(&path.display().to_string(), &text, &set, &environment)
+}
+
+/// Reads every token and certificate of a plan; the error is ready to be printed.
+pub(super) fn check_security(plan: &Plan) -> Result<(), String> {
+    let render = |problems: String| format!("error: {}", problems.replace('\n', "\nerror: "));
+    Guard::load(&plan.security).map(drop).map_err(render)
 }
 
 /// Compiles the topology `text` with the environment's overrides, then those of `--set`; the error is ready to be

@@ -54,6 +54,14 @@ pub struct Checkpoint {
     pub late: Vec<u64>,
 }
 
+#[cfg(test)]
+impl Checkpoint {
+    /// What one of so many instances says of ticks; for tests.
+    pub(crate) fn told(instances: u16, instance: u16, replay_from: u64) -> Self {
+        Self { instance, instances, replay_from, cascade_from: 0, late: Vec::new() }
+    }
+}
+
 impl Envelope {
     /// Rows it holds: ticks or bars; 0 for a signal.
     pub fn rows(&self) -> usize {

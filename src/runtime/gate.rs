@@ -83,6 +83,7 @@ mod tests {
         for (path, role) in [
             ("/tikr.v1.Tikr/IngestTicks", Some(Role::Ingest)),
             ("/tikr.v1.Tikr/QueryBars", Some(Role::Query)),
+            ("/barline.v1.Barline/Tap", Some(Role::Query)),
             ("/barline.v1.Admin/Backup", Some(Role::Admin)),
             ("/grpc.health.v1.Health/Watch", Some(Role::Query)),
             ("/grpc.health.v1.Health/Check", None),

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::lane::LaneMeter;
 use super::phases::{Phases, Spent};
+use super::tap::TapPoint;
 use super::thread_time::ThreadTime;
 use crate::times::Times;
 
@@ -38,6 +39,8 @@ pub struct Meter {
     pub restarts: Counter,
     /// Batches given up because they made the stage fail.
     pub poisoned: Counter,
+    /// Where somebody may look at its batches: those it takes in, of a source those it sends on.
+    pub tap: TapPoint,
     state: AtomicU8,
     last_error: Mutex<Option<String>>,
     /// When the meter was made; what `in_hand` counts from.
@@ -106,6 +109,7 @@ impl Meter {
             handling: Times::new(),
             restarts: Counter::default(),
             poisoned: Counter::default(),
+            tap: TapPoint::default(),
             state: AtomicU8::new(InstanceState::Starting as u8),
             last_error: Mutex::new(None),
             origin: Instant::now(),

@@ -1,7 +1,7 @@
 //! L3: the shell around the stages. Waiting, sending, counting, time and failure live here, once.
 //!
 //! Read in this order: [`stage`] and [`source`] (what a stage is), [`lane`], [`mailbox`] and [`outlet`] (how
-//! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside; of it [`phases`] and [`thread_time`]), [`measures`] (what some stages know beside), [`trace`] (one batch followed), [`worker`] (the life of
+//! envelopes move and where waiting is counted), [`meter`] (what can be seen from outside; of it [`phases`] and [`thread_time`]), [`measures`] (what some stages know beside), [`trace`] (one batch followed), [`tap`] (some batches shown), [`worker`] (the life of
 //! a stage instance), [`actor`] (the one actor that hosts them all), [`mod@launch`] (a plan becomes running actors),
 //! [`drain`] (how they end), [`recovery`] (what the last process left), [`producers`] (who sent what already), [`listeners`] (where), [`door`], [`places`], [`tls`], [`guard`], [`gate`] and [`refusals`] (who may connect, and what for), [`hand_over`] (what the next generation goes on with), [`sinks`] (what can be seen of who sends bars away), [`sim`] (all of it on one paused thread).
 
@@ -32,6 +32,7 @@ pub mod sim;
 pub mod sinks;
 pub mod source;
 pub mod stage;
+pub mod tap;
 pub mod thread_time;
 pub mod tls;
 pub mod trace;

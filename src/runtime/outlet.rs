@@ -116,7 +116,9 @@ impl Turn<'_> {
         let offset = arrivals.fetch_add(rows, Relaxed);
         let span = tracing.as_ref().and_then(Tracing::begin);
         let trace = span.as_ref().map(Started::trace);
-        outlet.send_all(Envelope::Ticks(TickSlice::whole(Arc::new(batch), offset)), trace).await?;
+        let envelope = Envelope::Ticks(TickSlice::whole(Arc::new(batch), offset));
+        outlet.meter.tap.offer(&envelope);
+        outlet.send_all(envelope, trace).await?;
         if let (Some(tracing), Some(span)) = (tracing, span) {
             tracing.end(span, rows);
         }

@@ -1,4 +1,8 @@
-//! The life of a stage instance: receive, call, send, settle; and what happens when a call fails.
+//! The life of a stage instance: receive, call, send, settle. `intake` is how input comes and is settled, `failure` what
+//! happens when a call fails; what a change of the number of instances is to one, `rescale.rs` beside this tells.
+
+mod failure;
+mod intake;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,11 +11,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::chaos::{Act, Chaos, Moment};
+use super::chaos::{Chaos, Moment};
 use super::clock::Clock;
 use super::drain::Exit;
-use super::lane::Posted;
-use super::mailbox::{Mailbox, Received};
+use super::mailbox::Mailbox;
 use super::meter::{InstanceState, Meter};
 use super::outlet::Outlet;
 use super::phases::Phase;
@@ -19,14 +22,9 @@ use super::rescale::Share;
 use super::scaling::Scaling;
 use super::stage::{Output, Severity, Stage, StageError, StageFactory, Start};
 use super::trace::{Started, Trace, Tracing};
-use crate::model::{Envelope, Ledger, Reason, Rows, Signal, TickSlice};
-use crate::store::{Poisoned, Store};
-
-/// A call that panics this often on the same input is poisoned by it.
-const PANICS_ALLOWED: u32 = 3;
-/// The pause before the first retry; it doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+use crate::model::{Envelope, Ledger, Signal};
+use crate::store::Store;
+use failure::{FIRST_PAUSE, PANICS_ALLOWED, panic_message};
 
 /// Everything a hosted stage instance needs.
 pub struct Worker {
@@ -193,74 +191,6 @@ impl Worker {
         }
     }
 
-    /// Waits for input, for the time the stage asked to be woken, or for the end. A wake that is due comes before input
-    /// that waits, but not twice in a row.
-    async fn receive(&mut self, stage: &dyn Stage) -> Result<Call, Exit> {
-        let wake_in = stage.next_wake().map(|time| self.clock.until(time));
-        self.woken = wake_in == Some(Duration::ZERO) && !self.woken;
-        if self.woken {
-            return Ok(Call::Wake);
-        }
-        let received = match (wake_in, self.mailbox.try_next()) {
-            (Some(Duration::ZERO), None) => return Ok(Call::Wake),
-            (_, Some(received)) => received,
-            (pause, None) => match self.wait(pause).await {
-                Some(received) => received,
-                None => return Ok(Call::Wake),
-            },
-        };
-        match received {
-            Received::Envelope(lane, posted) => Ok(Call::Handle(self.take(lane, posted))),
-            Received::Ended => {
-                self.meter.set_state(InstanceState::Draining);
-                Ok(Call::Finish)
-            }
-            Received::Broken => Err(Exit::Severed),
-        }
-    }
-
-    /// Waits for input, at most so long, or until a router is told of a change.
-    async fn wait(&mut self, pause: Option<Duration>) -> Option<Received> {
-        self.meter.phases.enter(Phase::Idle);
-        let knocked = async {
-            match &self.router_of {
-                Some(scaling) => scaling.knocked().await,
-                None => std::future::pending().await,
-            }
-        };
-        let passed = async {
-            match pause {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => std::future::pending().await,
-            }
-        };
-        let received = tokio::select! {
-            biased;
-            received = self.mailbox.next() => Some(received),
-            () = knocked => None,
-            () = passed => None,
-        };
-        self.meter.phases.enter(Phase::Busy);
-        received
-    }
-
-    /// Counts an envelope in and keeps it until it is settled.
-    fn take(&mut self, lane: usize, posted: Posted) -> Envelope {
-        let Posted { envelope, at, trace } = posted;
-        self.meter.batches_in.add(1);
-        self.meter.rows_in.add(envelope.rows() as u64);
-        self.meter.queue.record(at.elapsed());
-        let span = self.tracing.as_ref().zip(trace).map(|(tracing, trace)| tracing.follow(trace, at));
-        self.pending.push_back(Pending { lane, envelope: envelope.clone(), panics: 0, at, span });
-        self.hold();
-        envelope
-    }
-
-    /// Lets it be seen from outside how old the input in hand is.
-    fn hold(&self) {
-        self.meter.hold(self.pending.front().map(|pending| pending.at));
-    }
-
     /// Calls the stage until it succeeds or fails for good, and sends what it gave.
     async fn perform(&mut self, stage: &mut dyn Stage, call: &Call, given: usize) -> Result<Outcome, Exit> {
         let mut pause = FIRST_PAUSE;
@@ -328,106 +258,4 @@ impl Worker {
             }
         }
     }
-
-    /// Lets the simulator stall this call; says when it is to panic. An input that is one panic short of being taken
-    /// for poison is left alone, so that simulated failures never cost ticks.
-    async fn interfere(&self, given: usize) -> Option<Moment> {
-        let chaos = self.chaos.as_ref()?;
-        let last_chance = self.pending.get(given).is_some_and(|pending| pending.panics + 1 >= PANICS_ALLOWED);
-        for moment in [Moment::Before, Moment::After] {
-            match chaos.act(&self.meter.stage, self.meter.instance, moment) {
-                Act::Stall(pause) => tokio::time::sleep(pause).await,
-                Act::Panic if !last_chance => return Some(moment),
-                Act::Panic | Act::Pass => {}
-            }
-        }
-        None
-    }
-
-    /// Notes a panic; an input that caused too many is given up, a call without input fails the instance.
-    fn after_panic(&mut self, call: &Call, given: usize, outside: &mut u32, message: &str) -> Result<(), Exit> {
-        self.meter.restarts.add(1);
-        self.note(&format!("panicked: {message}"));
-        let panics = match self.pending.get_mut(given) {
-            Some(pending) if matches!(call, Call::Handle(_)) => &mut pending.panics,
-            _ => outside,
-        };
-        *panics += 1;
-        if *panics < PANICS_ALLOWED {
-            return Ok(());
-        }
-        match call {
-            Call::Handle(_) => {
-                self.poison(given, message);
-                Ok(())
-            }
-            Call::Wake | Call::Finish if self.chaos.is_some() => Ok(()),
-            Call::Wake | Call::Finish => Err(Exit::Failed(format!("panicked again and again: {message}"))),
-        }
-    }
-
-    /// Gives up the input at `given`: its ticks are counted as dropped.
-    fn poison(&mut self, given: usize, message: &str) {
-        let Some(Pending { lane, envelope, .. }) = self.pending.remove(given) else { return };
-        self.hold();
-        self.meter.poisoned.add(1);
-        self.note(&format!("batch of {} rows given up: {message}", envelope.rows()));
-        if let Envelope::Ticks(slice) = &envelope {
-            self.remember(slice);
-            self.ledger.spec(slice.batch.spec).drop(Reason::Poison, slice.len() as u64);
-        }
-        self.mailbox.settle(lane, 1);
-    }
-
-    /// Sees to it that no replay meets these ticks again.
-    fn remember(&self, slice: &TickSlice) {
-        let Some(store) = &self.journal else { return };
-        let (instances, instance) =
-            if slice.rows == Rows::All { (1, 0) } else { (self.share.instances, self.meter.instance) };
-        let rows = slice.batch.len() as u64;
-        let poisoned = Poisoned { offset: slice.offset, rows, instances, instance, ticks: slice.len() as u64 };
-        if let Err(error) = store.poison(slice.batch.spec, poisoned) {
-            self.note(&format!("the batch given up is remembered until the process ends only: {error}"));
-        }
-    }
-
-    /// Settles the first `count` pending inputs.
-    fn settle(&mut self, count: usize) -> usize {
-        for Pending { lane, envelope, span, .. } in self.pending.drain(..count) {
-            if let Envelope::Ticks(slice) = &envelope {
-                self.handled = self.handled.max(slice.end_offset());
-            }
-            if let (Some(tracing), Some(span)) = (&self.tracing, span) {
-                tracing.end(span, envelope.rows() as u64);
-            }
-            self.mailbox.settle(lane, 1);
-        }
-        self.hold();
-        count
-    }
-
-    async fn retry_later(&self, error: &StageError, pause: &mut Duration) -> Result<(), Exit> {
-        self.note(&error.message);
-        if error.severity == Severity::Fatal {
-            return Err(Exit::Failed(error.message.to_string()));
-        }
-        self.meter.set_state(InstanceState::Retrying);
-        tokio::time::sleep(*pause).await;
-        *pause = (*pause * 2).min(LONGEST_PAUSE);
-        Ok(())
-    }
-
-    fn note(&self, message: &str) {
-        let traced = self.pending.iter().find_map(|pending| pending.span.as_ref()).map(Started::trace);
-        let trace_id = traced.map(|trace| format!("{:032x}", trace.id));
-        let span_id = traced.map(|trace| format!("{:016x}", trace.parent));
-        tracing::error!(stage = self.meter.stage, instance = self.meter.instance, trace_id, span_id, "{message}");
-        self.meter.set_last_error(message.to_owned());
-    }
-}
-
-/// The text of a panic.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }

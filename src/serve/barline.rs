@@ -8,7 +8,7 @@ use barline_proto::barline::{
     BarChunk, DimensionValues, GetLedgerRequest, GetSinksRequest, GetTopologyRequest, IngestAck, IngestBatch,
     InstanceStatus, Ledger, ListDimensionValuesRequest, ListSeriesRequest, Match as WireMatch, QueryBarsRequest,
     QueryTicksRequest, Series, SeriesChunk, SinkList, SinkStatus, SpecLedger, StageStatus, SubscribeBarsRequest,
-    TickChunk, Topology,
+    TapRequest, TapSample, TickChunk, Topology,
 };
 use futures_util::StreamExt;
 use tonic::{Request, Response, Status, Streaming};
@@ -20,6 +20,7 @@ use super::read::select::{self, Series as Select};
 use super::read::state::{InstanceRow, StageRow};
 use super::read::{BarQuery, ReadError, TickQuery, bars, scan, sinks, state, ticks};
 use super::served::Served;
+use super::tap;
 use super::tikr::{Reply, no_ingest};
 use crate::catalog::Match;
 
@@ -37,6 +38,7 @@ impl Barline for BarlineService {
     type QueryBarsStream = Reply<BarChunk>;
     type QueryTicksStream = Reply<TickChunk>;
     type ListSeriesStream = Reply<SeriesChunk>;
+    type TapStream = Reply<TapSample>;
 
     async fn ingest(&self, _: Request<Streaming<IngestBatch>>) -> Result<Response<Reply<IngestAck>>, Status> {
         Err(no_ingest())
@@ -140,6 +142,12 @@ impl Barline for BarlineService {
         let topology = state::topology(&self.0);
         let stages = topology.stages.into_iter().map(StageStatus::from).collect();
         Ok(Response::new(Topology { name: topology.name, stages }))
+    }
+
+    async fn tap(&self, request: Request<TapRequest>) -> Result<Response<Reply<TapSample>>, Status> {
+        let request = request.into_inner();
+        let matching = matching(request.r#match.clone())?;
+        Ok(Response::new(Box::pin(tap::tap(&self.0, &request, matching)?)))
     }
 }
 

@@ -86,7 +86,8 @@ pub fn weight(key: &SeriesKey, values: usize) -> usize {
     128 + key.as_bytes().len() + values * 32
 }
 
-fn value(value: Value) -> WireValue {
+/// A value in `barline.v1`.
+pub fn value(value: Value) -> WireValue {
     let kind = match value {
         Value::Int(v) => Kind::Int(v),
         Value::Uint(v) => Kind::Uint(v),

@@ -26,6 +26,8 @@ pub struct Served {
     pub observed: Observed,
     /// Places of scans, over gRPC and HTTP together. Each holds some megabytes and a thread while its client reads.
     pub(super) scans: Arc<Semaphore>,
+    /// Places of those who look at batches as they flow.
+    pub(super) taps: Arc<Semaphore>,
     /// Why the ledger does not balance at rest; empty while it does.
     imbalance: Mutex<Vec<String>>,
     stop: CancellationToken,
@@ -38,6 +40,7 @@ impl Served {
     pub fn new(observed: Observed) -> Arc<Self> {
         let Observed { plan, context, meters, started, .. } = observed.clone();
         let (scans, stop) = (Arc::new(Semaphore::new(plan.security.limits.queries())), CancellationToken::new());
+        let taps = Arc::new(Semaphore::new(super::tap::MOST));
         Arc::new(Self {
             context,
             plan,
@@ -45,6 +48,7 @@ impl Served {
             started,
             observed,
             scans,
+            taps,
             imbalance: Mutex::default(),
             stop,
             reloading: AtomicBool::new(false),

@@ -324,13 +324,7 @@ mod tests {
 
     #[test]
     fn checkpoints_of_another_number_are_needed_while_one_leads_less_far_back_than_the_present_ones() {
-        let told = |instances, instance, replay_from| Checkpoint {
-            instance,
-            instances,
-            replay_from,
-            cascade_from: 0,
-            late: Vec::new(),
-        };
+        let told = Checkpoint::told;
         let stored = [told(2, 0, 50), told(2, 1, 70), told(3, 0, 10)];
         assert_eq!(outdated(&stored, &told(2, 1, 70)), [3]);
         assert_eq!(outdated(&stored, &told(3, 0, 69)), [0u16; 0]);

@@ -1,5 +1,7 @@
 //! What every instance does right now: rates and shares between two snapshots. The page and `barline top` both show this.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::distribution::Distribution;
@@ -20,6 +22,8 @@ pub struct Load {
     pub stages: Vec<StageLoad>,
     /// The ledger, summed over the specs.
     pub ledger: LedgerLoad,
+    /// Calls refused and connections closed since the start, by reason.
+    pub refused: BTreeMap<String, f64>,
 }
 
 /// One stage.
@@ -108,7 +112,16 @@ impl Load {
         }
         let uptime = after.get(&table::UPTIME, &[]).unwrap_or(0.0);
         let ledger = LedgerLoad::of(after);
-        Self { topology: after.topology.clone(), at_ns: after.at_ns, uptime, stages, ledger }
+        let refused = after.points(&table::REFUSED).iter();
+        let refused = refused.filter_map(|point| Some((point.attributes.get("reason")?.clone(), point.as_number()?)));
+        Self {
+            topology: after.topology.clone(),
+            at_ns: after.at_ns,
+            uptime,
+            stages,
+            ledger,
+            refused: refused.collect(),
+        }
     }
 
     /// The stage of this name.

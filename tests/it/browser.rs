@@ -91,18 +91,9 @@ fn load(grpc: SocketAddr) -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let shape = ["series=2k", "rate=max", "event_rate=4k", "connections=1"].map(str::to_owned);
     let profile = loadgen::profile::Profile::load("market", &shape).unwrap();
-    let options = loadgen::run::Options {
-        server: loadgen::connect::Server::open(format!("http://{grpc}")),
-        limit: loadgen::plan::Limit::Ticks(20_000_000),
-        prebuild: false,
-        verify: false,
-        settle: Duration::ZERO,
-        reconnect: Duration::ZERO,
-        stream_ticks: None,
-        producer: None,
-        record: None,
-        stop: loadgen::run::Stop::default(),
-    };
+    let (server, limit) = (format!("http://{grpc}"), loadgen::plan::Limit::Ticks(20_000_000));
+    let mut options = loadgen::run::Options::new(loadgen::connect::Server::open(server), limit);
+    options.reconnect = Duration::ZERO;
     runtime.spawn(async move { loadgen::run::run(profile, &options).await });
     runtime
 }

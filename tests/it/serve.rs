@@ -6,4 +6,5 @@ mod cardinality;
 mod fixture;
 mod http;
 mod infra;
+mod tap;
 mod tikr_v1;

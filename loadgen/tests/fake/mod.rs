@@ -12,8 +12,8 @@ use barline_proto::{
     barline::{
         Bar, BarChunk, DimensionValues, GetLedgerRequest, GetSinksRequest, GetTopologyRequest, IngestAck, IngestBatch,
         Ledger, ListDimensionValuesRequest, ListSeriesRequest, QueryBarsRequest, QueryTicksRequest, Rejection,
-        SeriesChunk, SinkList, SpecLedger, SubscribeBarsRequest, TickChunk, Topology, barline_server::Barline,
-        value::Kind,
+        SeriesChunk, SinkList, SpecLedger, SubscribeBarsRequest, TapRequest, TapSample, TickChunk, Topology,
+        barline_server::Barline, value::Kind,
     },
     tikr::{
         BarData, BarQuery, Empty, IngestRequest, IngestResponse, SeriesList, ServerInfo, TickData, TickQuery,
@@ -215,6 +215,7 @@ impl Barline for Service {
     type QueryBarsStream = tokio_stream::Iter<std::vec::IntoIter<Result<BarChunk, Status>>>;
     type QueryTicksStream = tokio_stream::Iter<std::vec::IntoIter<Result<TickChunk, Status>>>;
     type ListSeriesStream = ReceiverStream<Result<SeriesChunk, Status>>;
+    type TapStream = ReceiverStream<Result<TapSample, Status>>;
 
     async fn ingest(&self, request: Request<Streaming<IngestBatch>>) -> Result<Response<Self::IngestStream>, Status> {
         let (acks, receiver) = mpsc::channel(4);
@@ -296,6 +297,10 @@ impl Barline for Service {
     }
 
     async fn get_topology(&self, _: Request<GetTopologyRequest>) -> Result<Response<Topology>, Status> {
+        unimplemented()
+    }
+
+    async fn tap(&self, _: Request<TapRequest>) -> Result<Response<Self::TapStream>, Status> {
         unimplemented()
     }
 }

@@ -119,7 +119,7 @@ impl Running {
 
 fn failure(status: &Status) -> Failure {
     match status.code() {
-        Code::InvalidArgument => Failure::input(status.message()),
+        Code::InvalidArgument | Code::NotFound => Failure::input(status.message()),
         Code::FailedPrecondition => Failure::ran(status.message()),
         code => Failure::ran(format!("the running barline: {code}: {}", status.message())),
     }

@@ -149,9 +149,14 @@ pub struct RangeArgs {
 impl SeriesArgs {
     /// What the series must have.
     pub(super) fn matching(&self) -> Result<Option<Match>, Failure> {
-        let pairs: Result<_, _> = self.matches.iter().map(|text| select::pair(text)).collect();
-        Ok(Some(Match { dimensions: pairs.map_err(Failure::input)?, exact: self.exact }))
+        matching(&self.matches, self.exact)
     }
+}
+
+/// What series must have, as it is written: NAME=VALUE each.
+pub(crate) fn matching(pairs: &[String], exact: bool) -> Result<Option<Match>, Failure> {
+    let pairs: Result<_, _> = pairs.iter().map(|text| select::pair(text)).collect();
+    Ok(Some(Match { dimensions: pairs.map_err(Failure::input)?, exact }))
 }
 
 impl RangeArgs {

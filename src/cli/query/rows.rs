@@ -38,6 +38,11 @@ impl Names {
 
 /// A bar.
 pub fn bar<W: Write>(bar: &Bar, names: &Names, sheet: &mut Sheet<W>) -> Exit {
+    sheet.add(&BarJson::from(bar), bar_cells(bar, names))
+}
+
+/// The cells of a bar.
+pub fn bar_cells(bar: &Bar, names: &Names) -> Vec<Cell> {
     let mut cells = vec![Cell::text(Section::When, "start", rfc3339(bar.start_ns))];
     cells.extend(names.who(&bar.dimensions));
     cells.extend(names.what(&bar.metrics));
@@ -47,16 +52,21 @@ pub fn bar<W: Write>(bar: &Bar, names: &Names, sheet: &mut Sheet<W>) -> Exit {
         Cell::number(Section::Rest, "revision", bar.revision),
         Cell::text(Section::Rest, "flags", flags(bar)),
     ]);
-    sheet.add(&BarJson::from(bar), cells)
+    cells
 }
 
 /// A tick.
 pub fn tick<W: Write>(tick: &Tick, names: &Names, sheet: &mut Sheet<W>) -> Exit {
+    sheet.add(&TickJson::from(tick), tick_cells(tick, names))
+}
+
+/// The cells of a tick.
+pub fn tick_cells(tick: &Tick, names: &Names) -> Vec<Cell> {
     let mut cells = vec![Cell::text(Section::When, "timestamp", rfc3339(tick.timestamp_ns))];
     cells.extend(names.who(&tick.dimensions));
     cells.extend(names.what(&tick.fields));
     cells.push(Cell::number(Section::Rest, "sequence", tick.sequence));
-    sheet.add(&TickJson::from(tick), cells)
+    cells
 }
 
 /// A series.

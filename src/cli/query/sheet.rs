@@ -77,12 +77,17 @@ impl<W: Write> Sheet<W> {
     /// Adds a row, as JSON or as cells.
     pub fn add(&mut self, json: &impl Serialize, cells: Vec<Cell>) -> Exit {
         if self.format != Format::Json {
-            self.rows.push(cells);
+            self.put(cells);
             return Ok(());
         }
         let begin = if std::mem::replace(&mut self.begun, true) { ",\n " } else { "[" };
         let json = serde_json::to_string(json).map_err(Failure::ran)?;
         self.print(format!("{begin}{json}").as_bytes())
+    }
+
+    /// Adds a row of cells, which JSON leaves out.
+    pub fn put(&mut self, cells: Vec<Cell>) {
+        self.rows.push(cells);
     }
 
     /// Adds a line below a table; JSON has it in its rows, CSV holds nothing but rows.
@@ -139,7 +144,7 @@ impl<W: Write> Sheet<W> {
             self.find_columns();
             let names = self.header().into_iter().chain(["extra".to_owned()]);
             lines.write_record(names).map_err(Failure::ran)?;
-            return self.put(lines).and_then(|()| if self.rows.is_empty() { Ok(()) } else { self.csv() });
+            return self.print_lines(lines).and_then(|()| if self.rows.is_empty() { Ok(()) } else { self.csv() });
         }
         for row in &rows {
             let known = self.columns.iter().map(|column| find(row, column).unwrap_or_default());
@@ -147,10 +152,10 @@ impl<W: Write> Sheet<W> {
             let extra: Vec<String> = extra.map(|cell| format!("{}={}", cell.name, cell.text)).collect();
             lines.write_record(known.chain([extra.join("|").as_str()])).map_err(Failure::ran)?;
         }
-        self.put(lines)
+        self.print_lines(lines)
     }
 
-    fn put(&mut self, lines: csv::Writer<Vec<u8>>) -> Exit {
+    fn print_lines(&mut self, lines: csv::Writer<Vec<u8>>) -> Exit {
         let bytes = lines.into_inner().map_err(|error| Failure::ran(error.error()))?;
         self.print(&bytes)
     }
@@ -198,7 +203,7 @@ fn visible(text: &str) -> String {
 }
 
 /// Nobody reading any more (`| head`) ends the program quietly.
-fn gone(error: std::io::Error) -> Exit {
+pub fn gone(error: std::io::Error) -> Exit {
     if error.kind() == ErrorKind::BrokenPipe {
         std::process::exit(0)
     }

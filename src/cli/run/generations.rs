@@ -10,12 +10,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{answer, summary};
-use super::{RunArgs, addresses};
+use super::{RunArgs, addresses, check_security};
 use crate::app::changes::{self, Setup};
 use crate::app::{App, Launched, Legacy, Opened, Seams, StartError};
 use crate::cli::{Exit, Failure, say};
 use crate::console::{self, Tally};
-use crate::runtime::{Context, DrainReport, Guard, Placement};
+use crate::runtime::{Context, DrainReport, Placement};
 use crate::serve::Served;
 use crate::serve::admin::{Refused, ReloadReport, Wish};
 use crate::spec::{Specs, problem};
@@ -150,7 +150,7 @@ impl Process {
         let (written, plan, specs) = self.args.read()?;
         let rendered = |problems: Vec<problem::Problem>| problem::render(&problems);
         changes::allowed(&served.plan, &plan, &self.args.topology).map_err(rendered)?;
-        Guard::load(&plan.security).map_err(|problems| format!("error: {}", problems.replace('\n', "\nerror: ")))?;
+        check_security(&plan)?;
         let context = &served.context;
         push::check(&plan.telemetry).map_err(|problem| format!("error: {problem}"))?;
         if let Err(error) = listen(context, &plan) {

@@ -124,7 +124,8 @@ mod tests {
         let stage =
             |name: &str, lag| StageLoad { name: name.to_owned(), kind: String::new(), instances: vec![instance(lag)] };
         let stages = vec![stage("route", 0.1), stage("write", 2.0)];
-        let load = Load { topology: "edge".to_owned(), at_ns: 0, uptime: 1.0, stages, ledger: LedgerLoad::default() };
+        let (topology, ledger, refused) = ("edge".to_owned(), LedgerLoad::default(), Default::default());
+        let load = Load { topology, at_ns: 0, uptime: 1.0, stages, ledger, refused };
         let names = |order| rows(&load, order).into_iter().map(|row| row.cells[0].clone()).collect::<Vec<_>>();
         assert_eq!(names(Order::Flow), ["route", "write"]);
         assert_eq!(names(Order::Lag), ["write", "route"]);

@@ -5,9 +5,9 @@ use std::time::Instant;
 use barline_proto::barline::{ScaleReply, ScaleRequest};
 use tonic::Status;
 
-use crate::codec::admit::quote;
 use crate::runtime::{ScaleError, Scaling};
 use crate::serve::Served;
+use crate::serve::read::select;
 
 /// Does what the request says, and answers when that is done. A number that is asked for here is kept until somebody lets
 /// it follow the load again.
@@ -51,10 +51,8 @@ fn scaling<'a>(served: &'a Served, stage: &str) -> Result<&'a Scaling, Status> {
     if let Some(scaling) = served.context.scaling.as_deref().filter(|scaling| scaling.stage == stage) {
         return Ok(scaling);
     }
-    let names: Vec<&str> = served.plan.stages.iter().map(|stage| stage.name.as_str()).collect();
-    let known = names.contains(&stage);
+    select::stage(&served.plan, stage)?;
     let told = match &served.context.scaling {
-        _ if !known => format!("no stage {:?}, there are: {}", quote(stage), names.join(", ")),
         Some(scaling) => {
             format!("the instances of `{stage}` cannot change while it runs; those of `{}` can", scaling.stage)
         }

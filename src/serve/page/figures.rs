@@ -41,6 +41,9 @@ impl Figures {
         for (name, count) in counts {
             figures.say(format!("ledger.{name}"), grouped(count));
         }
+        for (reason, count) in &load.refused {
+            figures.say(format!("refused.{reason}"), grouped(*count));
+        }
         figures.say("uptime".to_owned(), span(load.uptime));
         figures.say("verdict".to_owned(), verdict(load));
         let pressed = load.stages.iter().any(|stage| stage.pressure() != Pressure::None);

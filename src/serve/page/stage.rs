@@ -9,9 +9,9 @@ use maud::{Markup, html};
 use super::figures::Figures;
 use super::frame;
 use super::graph::{Way, graph};
-use crate::codec::admit::quote;
+use crate::runtime::refusals::Reason;
 use crate::serve::Served;
-use crate::serve::read::ReadError;
+use crate::serve::read::{ReadError, select};
 use crate::telemetry::Load;
 use crate::topology::StagePlan;
 
@@ -37,17 +37,20 @@ pub async fn topology(State(served): State<Arc<Served>>) -> Response {
                 div { dt { (name.replace('_', " ")) } dd data-text=(key) { (figures.text(&key)) } }
             }
         }
+        h2 { "Refused calls and connections" }
+        dl class="facts" {
+            @for reason in Reason::ALL {
+                @let key = format!("refused.{}", reason.name());
+                div { dt { (reason.name()) } dd data-text=(key) { (figures.text(&key)) } }
+            }
+        }
     };
     frame::live(&served, "/", "Topology", &contents)
 }
 
 /// `/stages/{name}`
 pub async fn stage(State(served): State<Arc<Served>>, Path(name): Path<String>) -> Result<Response, ReadError> {
-    let known = || {
-        let known: Vec<&str> = served.plan.stages.iter().map(|stage| &*stage.name).collect();
-        ReadError::NotFound(format!("no stage {:?}, there are: {}", quote(&name), known.join(", ")))
-    };
-    let stage = served.plan.stage(&name).ok_or_else(known)?;
+    let stage = select::stage(&served.plan, &name)?;
     let figures = figures(&served);
     let contents = html! {
         p class="dim" { (stage.kind.name) " · " (stage.count()) " of it · "

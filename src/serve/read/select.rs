@@ -11,6 +11,7 @@ use crate::model::series::MAX_DIMENSIONS;
 use crate::model::{SeriesId, SeriesKey, SpecId};
 use crate::spec::units::parse_duration;
 use crate::spec::{Spec, Specs};
+use crate::topology::{Plan, StagePlan};
 
 /// Which series are asked for.
 #[derive(Debug, Clone)]
@@ -36,6 +37,17 @@ pub enum Wanted {
 /// There is none; the known are named.
 pub fn spec<'a>(specs: &'a Specs, name: &str) -> Result<&'a Arc<Spec>, ReadError> {
     specs.by_name(name).ok_or_else(|| ReadError::NotFound(unknown_spec(name, specs)))
+}
+
+/// The stage of this name.
+///
+/// # Errors
+/// There is none; those there are, are named.
+pub fn stage<'a>(plan: &'a Plan, name: &str) -> Result<&'a StagePlan, ReadError> {
+    plan.stage(name).ok_or_else(|| {
+        let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
+        ReadError::NotFound(format!("no stage {:?}, there are: {}", quote(name), names.join(", ")))
+    })
 }
 
 /// The number of a granularity: by its name as written, by an equal span (`60s` for `1m`), or the finest where `name`

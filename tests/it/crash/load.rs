@@ -50,17 +50,13 @@ pub fn start_with(server: SocketAddr, dir: &Path, seed: u64, runtime: &Runtime, 
         profile.seed = seed;
         profile.check().unwrap();
         let (record, stop) = (dir.join(spec), Stop::default());
+        let (server, limit) = (Server::open(format!("http://{server}")), Limit::For(4 * 3_600_000_000_000));
         let options = Options {
-            server: Server::open(format!("http://{server}")),
-            limit: Limit::For(4 * 3_600_000_000_000),
-            prebuild: false,
-            verify: false,
-            settle: PATIENCE,
             reconnect: PATIENCE,
             stream_ticks: Some(100),
-            producer: None,
             record: Some(record.clone()),
             stop: stop.clone(),
+            ..Options::new(server, limit)
         };
         let run = runtime.spawn(async move { run::run(profile, &options).await });
         Load { spec, record, stop, run }

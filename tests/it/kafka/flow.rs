@@ -38,17 +38,12 @@ pub fn load(grpc: SocketAddr, overrides: &[&str], duration_ms: i64) -> loadgen::
     let overrides: Vec<_> = overrides.iter().map(ToString::to_string).collect();
     let profile = loadgen::profile::Profile::load("market", &overrides).unwrap();
     profile.check().unwrap();
+    let (server, limit) = (format!("http://{grpc}"), loadgen::plan::Limit::For(duration_ms * 1_000_000));
     let options = loadgen::run::Options {
-        server: loadgen::connect::Server::open(format!("http://{grpc}")),
-        limit: loadgen::plan::Limit::For(duration_ms * 1_000_000),
-        prebuild: false,
         verify: true,
         settle: PATIENCE,
-        reconnect: PATIENCE,
         stream_ticks: Some(100),
-        producer: None,
-        record: None,
-        stop: loadgen::run::Stop::default(),
+        ..loadgen::run::Options::new(loadgen::connect::Server::open(server), limit)
     };
     let report = block_on(loadgen::run::run(profile, &options)).unwrap();
     assert_eq!(report.ticks.unaccounted, 0, "{}", report.table());

@@ -9,7 +9,7 @@ use barline::codec::Interner;
 use barline::model::time::{HOUR, MILLISECOND, SECOND};
 use barline::model::{BarBatch, LedgerSnapshot, SeriesId, SeriesKey, TimeNs};
 use barline::runtime::sim::{Rates, SeededChaos, simulate};
-use barline::runtime::{Built, Chaos, Clock, Context, Placement, Steady};
+use barline::runtime::{Built, Chaos, Clock, Placement, Steady};
 use barline::spec::Specs;
 use barline::store::{Crash, Faults, Kv, Mount, Order, SimDisk};
 use barline::topology::Plan;
@@ -19,11 +19,9 @@ use super::script::Sending;
 use super::see::{SetBack, journal, watch};
 use crate::naive::{self, Bars, Tick};
 use crate::scripted::{cascading_specs, plan};
+use crate::sim::Stages;
 
 pub const START: TimeNs = 1_750_000_000 * SECOND;
-
-/// Stages to be used instead of a plan's.
-pub type Stages = fn(&Plan, &Arc<OnceLock<Context>>) -> Vec<(String, Built)>;
 
 /// What distinguishes a variant of the whole from the one that is shipped.
 #[derive(Clone, Copy)]

@@ -2,66 +2,13 @@
 
 use std::path::Path;
 use std::process::Output;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
-use loadgen::plan::Limit;
-use loadgen::profile::Profile;
-use loadgen::report::Report;
-use loadgen::run::{Failure, Options, Stop};
 use serde_json::Value;
-use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
 
 use crate::harness::{Server, barline};
+use crate::load::{Load, MIXED};
 
 const TOPOLOGY: &str = "autoscale.yaml";
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Ticks in and out of order, some late, until it is stopped.
-struct Load {
-    stop: Stop,
-    run: JoinHandle<Result<Report, Failure>>,
-    runtime: Runtime,
-}
-
-impl Load {
-    fn start(server: &Server) -> Self {
-        let shape = [
-            "series=300",
-            "rate=20k",
-            "linger=5ms",
-            "disorder={fraction: 0.1, up_to: 150ms}",
-            "late={fraction: 0.02, by: 3s}",
-        ];
-        let profile = Profile::load("market", &shape.map(str::to_owned)).unwrap();
-        profile.check().unwrap();
-        let stop = Stop::default();
-        let options = Options {
-            server: loadgen::connect::Server::open(format!("http://{}", server.grpc)),
-            limit: Limit::For(3_600_000_000_000),
-            prebuild: false,
-            verify: true,
-            settle: PATIENCE,
-            reconnect: PATIENCE,
-            stream_ticks: Some(100),
-            producer: None,
-            record: None,
-            stop: stop.clone(),
-        };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let run = runtime.spawn(async move { loadgen::run::run(profile, &options).await });
-        Self { stop, run, runtime }
-    }
-
-    /// Stops sending; every bar and the ledger must be right.
-    fn end(self) {
-        self.stop.store(true, Relaxed);
-        let report = self.runtime.block_on(self.run).unwrap().unwrap();
-        assert_eq!(report.ticks.unaccounted, 0, "{}", report.table());
-        assert!(report.verify.as_ref().is_some_and(|verdict| verdict.ok), "{}", report.table());
-    }
-}
 
 fn scale(change: &str, data: &Path) -> Output {
     let topology = format!("topologies/{TOPOLOGY}");
@@ -94,7 +41,7 @@ fn changes_by_hand_up_and_down_under_load_leave_every_bar_exact() {
     let data = dir.path().join("data");
     let mut server = Server::start(TOPOLOGY, &data, &["aggregate.instances={min: 1, max: 4}"]);
     assert_eq!(aggregate(&server)["active"], 1, "{}", aggregate(&server));
-    let load = Load::start(&server);
+    let load = Load::start(&server, "market", MIXED);
     let mut before = 1;
     for instances in [4, 2, 3, 1, 2, 4, 1, 3] {
         flow(&mut server, 8_000);
@@ -150,7 +97,7 @@ fn instances_grow_while_the_lag_is_above_the_target_and_a_number_given_by_hand_h
     // Any lag there is, is above this.
     let target = "aggregate.instances={min: 1, max: 3, target_lag: 1ns}";
     let mut server = Server::start(TOPOLOGY, &data, &[target]);
-    let load = Load::start(&server);
+    let load = Load::start(&server, "market", MIXED);
     server.until("instances grew", |server| aggregate(server)["active"] == 2);
     server.until("instances grew to the most", |server| aggregate(server)["active"] == 3);
     assert!(scale("aggregate=1", &data).status.success());
@@ -162,4 +109,26 @@ fn instances_grow_while_the_lag_is_above_the_target_and_a_number_given_by_hand_h
     server.until("instances grew again", |server| aggregate(server)["active"] == 2);
     load.end();
     assert!(server.output().contains("scaled to the load"), "{}", server.output());
+}
+
+#[test]
+fn instances_grow_under_load_and_go_one_by_one_when_it_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    // A batch takes longer than this just to be handed over; without batches there is no lag at all.
+    let target = "aggregate.instances={min: 1, max: 4, target_lag: 10us}";
+    let mut server = Server::start(TOPOLOGY, &data, &[target]);
+    let load = Load::start(&server, "market", MIXED);
+    server.until("instances grew", |server| aggregate(server)["active"] == 2);
+    server.until("instances grew to the most", |server| aggregate(server)["active"] == 4);
+    load.end();
+    server.until("one went", |server| aggregate(server)["active"] == 3);
+    // Those that stay have the whole of it.
+    let load = Load::start(&server, "market", MIXED);
+    flow(&mut server, 20_000);
+    load.end();
+    server.signal("TERM");
+    assert!(server.wait().success(), "{}", server.output());
+    let scaled = server.output().matches("scaled to the load").count();
+    assert!(scaled >= 3, "1 to 2, 2 to 4, 4 to 3: {}", server.output());
 }

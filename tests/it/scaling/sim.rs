@@ -15,12 +15,12 @@ use crate::sim::{CALM, ROUGH, check, run_beside, run_late_beside};
 
 /// The most aggregators.
 const MOST: u16 = 5;
-const BOUNDS: &str = "{min: 1, max: 5}";
+pub(super) const BOUNDS: &str = "{min: 1, max: 5}";
 
 /// Changes that came to their end, and those refused because another was under way.
 #[derive(Default)]
-struct Changes {
-    done: AtomicU64,
+pub(super) struct Changes {
+    pub done: AtomicU64,
     refused: AtomicU64,
 }
 
@@ -41,7 +41,7 @@ async fn change(scaling: Arc<Scaling>, seed: u64, changes: Arc<Changes>) {
     }
 }
 
-fn beside(seed: u64, changes: &Arc<Changes>) -> impl Fn(&Launched) {
+pub(super) fn beside(seed: u64, changes: &Arc<Changes>) -> impl Fn(&Launched) {
     let changes = changes.clone();
     move |launched| {
         let scaling = launched.context.scaling.clone().unwrap();

@@ -67,7 +67,9 @@ fn a_call_without_the_right_token_is_refused_and_counted_and_no_secret_is_shown(
     // A browser asks for a password when it is told so, and sends it with a name: `x:query-0123456789`.
     let (_, reply) = get(server.http, "/", None).unwrap();
     assert!(reply.to_lowercase().contains("www-authenticate: basic realm=\"barline\""), "{reply}");
-    assert_eq!(get(server.http, "/", Some("Basic eDpxdWVyeS0wMTIzNDU2Nzg5")).unwrap().0, 200);
+    let (code, page) = get(server.http, "/", Some("Basic eDpxdWVyeS0wMTIzNDU2Nzg5")).unwrap();
+    let shown = format!("data-text=\"refused.forbidden\">{}<", 2 + paths.len());
+    assert!(code == 200 && page.contains(&shown), "{shown} is not in {page}");
     for open in ["/health", "/ready"] {
         assert_eq!(get(server.http, open, None).unwrap().0, 200, "{open}");
     }
@@ -104,6 +106,10 @@ fn commands_send_the_token_they_are_given() {
         assert!(code == Some(1) && !said.contains(INGEST), "{said}");
     }
     let addr = format!("--addr http://{}", server.grpc);
+    let tap = |token: &str| run(&mut ask(&format!("tap nowhere {addr} --token-file {}", file(token))));
+    let (code, said) = tap("query");
+    assert!(code == Some(2) && said.contains("no stage \"nowhere\""), "{said}");
+    assert_eq!(tap("ingest").0, Some(1));
     assert!(load(&addr).unwrap_err().contains("no valid token"));
     assert_eq!(load(&format!("{addr} --token-file {}", file("ingest"))), Ok(true));
     let verified = format!("{addr} --protocol barline.v1 --verify --token-file {}", file("both"));
