@@ -132,7 +132,8 @@ impl Started {
     pub fn enter(&self) -> EnteredSpan {
         let Trace { id, parent } = self.trace();
         let [trace_id, span_id] = [format!("{id:032x}"), format!("{parent:016x}")];
-        tracing::info_span!("batch", trace_id, span_id).entered()
+        // At the level of the worst that may be logged in it, so that a filter which lets that through lets the span through.
+        tracing::error_span!("batch", trace_id, span_id).entered()
     }
 }
 

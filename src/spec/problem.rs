@@ -46,11 +46,12 @@ impl Problem {
         Self { file: file.into(), ..Self::new(message) }
     }
 
-    /// A problem told in up to three lines: what is wrong, what is allowed, the remedy.
+    /// A problem told in up to three lines: what is wrong, what is allowed, the remedy; an empty line says nothing.
     pub fn of_lines(text: &str) -> Self {
         let mut lines = text.lines();
         let problem = Self::new(lines.next().unwrap_or_default());
-        Self { allowed: lines.next().map(Box::from), remedy: lines.next().map(Box::from), ..problem }
+        let mut told = || lines.next().filter(|line| !line.is_empty()).map(Box::from);
+        Self { allowed: told(), remedy: told(), ..problem }
     }
 
     /// Says what may stand there.

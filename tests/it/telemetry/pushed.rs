@@ -182,6 +182,26 @@ fn a_collector_that_is_down_costs_a_counted_drop() {
     assert_eq!(output.matches("telemetry is dropped").count(), 2, "{output}");
 }
 
+#[test]
+fn nobody_who_never_answers_holds_up_a_stop() {
+    // It takes connections and says nothing; a push to it may take longer than this test has patience.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    for protocol in ["grpc", "http/protobuf"] {
+        let otlp = format!("telemetry.otlp={{endpoint: {url:?}, protocol: {protocol}, every: 1s, timeout: 10m}}");
+        let kafka = format!("telemetry.kafka={{brokers: [{:?}], every: 1s, timeout: 10m}}", free_port().to_string());
+        let dir = tempfile::tempdir().unwrap();
+        let mut server = Server::start("quickstart.yaml", &dir.path().join("data"), &[&otlp, &kafka]);
+        server.until("bars are stored", |server| {
+            let samples =
+                Server::get_from(server.metrics, "/metrics", "*/*").map_or_else(Vec::new, |(_, text)| parse(&text));
+            samples.iter().any(|s| s.name == "barline_bar_stored_delay_seconds_count" && s.value > 0.0)
+        });
+        server.signal("TERM");
+        assert!(server.wait().success(), "{}", server.output());
+    }
+}
+
 /// How many pushes of `signal` to a collector were dropped.
 fn dropped(server: &Server, signal: &str) -> f64 {
     let scraped = Server::get_from(server.metrics, "/metrics", "*/*").map_or_else(Vec::new, |(_, text)| parse(&text));
