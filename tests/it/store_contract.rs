@@ -175,9 +175,9 @@ fn blocks_are_found_by_time_and_series_and_replayed_in_order_of_arrival() {
         let from = NOW + 20 * 5 * MINUTE - HOUR;
         assert_eq!(offsets(&store, TickScan { from, ..all_ticks(A) }), of_a[10..]);
         assert_eq!(offsets(&store, TickScan { from, to: from + 1, ..all_ticks(A) }), [200]);
-        assert_eq!(offsets(&store, TickScan { series: Some(SeriesId(6)), ..all_ticks(A) }), [60]);
-        assert_eq!(offsets(&store, TickScan { series: Some(SeriesId(100)), ..all_ticks(A) }), of_a);
-        assert!(offsets(&store, TickScan { series: Some(SeriesId(7)), ..all_ticks(A) }).is_empty());
+        assert_eq!(offsets(&store, TickScan { series: Some([SeriesId(6)].into()), ..all_ticks(A) }), [60]);
+        assert_eq!(offsets(&store, TickScan { series: Some([SeriesId(100)].into()), ..all_ticks(A) }), of_a);
+        assert!(offsets(&store, TickScan { series: Some([SeriesId(7)].into()), ..all_ticks(A) }).is_empty());
         assert!(offsets(&store, TickScan { side: true, ..all_ticks(A) }).is_empty());
         let replayed = replay(&store, 0);
         assert_eq!(
