@@ -17,11 +17,10 @@ use super::sinks::Sinks;
 use super::trace::{Tracer, Tracing};
 use crate::broker::Brokers;
 use crate::catalog::Catalog;
-use crate::model::{BarBatch, BarFlags, BarHead, Ledger, SeriesId, SpecId, TimeNs};
+use crate::model::{BarBatch, Ledger, SeriesId, SpecId, TimeNs};
 use crate::spec::Specs;
 use crate::store::{Store, StoreBatch, StoreError};
 use crate::topology::{Flow, StagePlan};
-use crate::window::Covered;
 
 /// What an acknowledgement promises of the ticks it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,18 +146,17 @@ impl Context {
         (self.journaled && takes_ticks && stage.kind.name != JOURNAL).then(|| self.store.clone())
     }
 
-    /// Answers, for a series and the start of one of its finest windows of `spec`, which of the window's ticks the stored
-    /// bar holds. Where the device fails to say so that is noted in `failed`: then nothing may come of the answers, for
+    /// Answers, for a series and the start of one of its finest windows of `spec`, up to which arrival the stored bar holds
+    /// the window's ticks. Where the device fails to say so that is noted in `failed`: then nothing may come of the answers, for
     /// ticks of a bar taken for missing would be counted twice.
     pub fn covered(
         &self,
         spec: SpecId,
         failed: &Arc<OnceLock<StoreError>>,
-    ) -> Box<dyn FnMut(SeriesId, TimeNs) -> Option<Covered> + Send> {
+    ) -> Box<dyn FnMut(SeriesId, TimeNs) -> Option<u64> + Send> {
         let (store, failed) = (self.store.clone(), failed.clone());
-        let covered = |head: BarHead| Covered { below: head.covers, closed: !head.flags.contains(BarFlags::PARTIAL) };
         Box::new(move |series, start| match store.bar(spec, 0, series, start) {
-            Ok(bar) => bar.map(|(head, _)| covered(head)),
+            Ok(bar) => bar.map(|(head, _)| head.covers),
             Err(error) => {
                 // The first one is enough.
                 let _ = failed.set(error);

@@ -64,6 +64,42 @@ impl Store {
         Ok(())
     }
 
+    /// Visits the bars of one series, the newest first, until `visit` breaks. Corrupt ones are left out and put aside.
+    ///
+    /// # Errors
+    /// The spec has no such granularity, or the port fails.
+    pub fn newest_bars(
+        &self,
+        spec: SpecId,
+        granularity: u8,
+        series: SeriesId,
+        visit: &mut dyn FnMut(&BarHead) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let store = self.spec(spec);
+        let bars = &store.bars[store.granularity(granularity)?];
+        let cutoff = store.cutoff_bars.load(Relaxed);
+        let (from, to) = (keys::bar(series, cutoff), keys::bar(series, TimeNs::MAX));
+        let parts = lock(&bars.parts).all();
+        let (mut state, mut flow) = (Vec::new(), ControlFlow::Continue(()));
+        for part in parts.iter().rev().take_while(|part| part.end > cutoff) {
+            let mut corrupt = Vec::new();
+            self.inner.kv.scan_back(&part.space, &from, &to, &mut |key, frame| {
+                match self.read(store, granularity, key, &frame, &mut state) {
+                    Some(head) => flow = visit(&head),
+                    None => corrupt.push((key.to_vec(), frame)),
+                }
+                flow
+            })?;
+            for (key, frame) in corrupt {
+                self.inner.quarantine.take(Kind::Bar, &part.space, &key, &frame, None);
+            }
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The highest window start ever stored; above it no bar can be there.
     pub fn newest_start(&self, spec: SpecId, granularity: u8) -> Option<TimeNs> {
         let newest = self.spec(spec).bars.get(granularity as usize)?.newest.load(Relaxed);

@@ -36,6 +36,12 @@ impl Windows {
         self.tidy();
     }
 
+    /// Closes the windows whose end their series' watermark has passed, and nothing else.
+    pub(super) fn close_passed(&mut self, now: TimeNs, out: &mut BarBatch) {
+        self.close_ripe(now, out);
+        self.tidy();
+    }
+
     fn close_ripe(&mut self, now: TimeNs, out: &mut BarBatch) {
         while let Some(entry) = self.ripe.pop() {
             self.series.get(entry).ripe = false;
@@ -137,14 +143,13 @@ impl Windows {
         };
         let complete_from = self.complete_from.get(usize::from(window.granularity)).copied().unwrap_or(TimeNs::MIN);
         head.flags.set(BarFlags::REDEFINED, window.redefined || window.start < complete_from);
+        let open_ended = !window.amendment && series.high < window.due;
         let partial = match until {
             Until::Watermark(_) => false,
-            Until::Shutdown(now) => {
-                let passed = window.amendment || series.high >= window.due;
-                !passed && end_of(window.start, self.length_of(window.granularity)) > now
-            }
+            Until::Shutdown(now) => open_ended && end_of(window.start, self.length_of(window.granularity)) > now,
             Until::HandOver => true,
         };
+        head.flags.set(BarFlags::OPEN_ENDED, open_ended);
         head.flags.set(BarFlags::PARTIAL, partial);
         let mut words = std::mem::take(&mut self.words);
         words.clear();

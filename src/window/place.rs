@@ -3,7 +3,6 @@
 use super::accumulators::piece_of;
 use super::bounds::{end_of, start_of};
 use super::open::Window;
-use super::replay::Judged;
 use super::series::Table;
 use super::windows::{Applied, BLOCK, Windows};
 use crate::model::{DurationNs, TickBatch, TimeNs};
@@ -85,14 +84,12 @@ impl Windows {
         let fresh = start > series.high;
         series.high = series.high.max(tick.time);
         series.seen = tick.now;
-        let replayed = self.replay.as_mut().map(|replay| replay.judge(tick.entry, id, start, tick.number));
-        if replayed == Some(Judged::Covered) {
+        let replay = self.replay.as_mut();
+        if replay.is_some_and(|replay| replay.is_covered(tick.entry, id, start, tick.number)) {
             applied.skipped += 1;
             self.ripen_if_passed(tick.entry);
             return None;
         }
-        // Ticks that were late before the restart are late again, though their series' clock may be behind now.
-        let late = late || replayed == Some(Judged::Closed) && self.spec.window.late != LatePolicy::Amend;
         if late {
             return self.place_late(tick, start, applied);
         }

@@ -44,10 +44,16 @@ impl Aggregator {
             let slice = TickSlice::whole(batch, offset);
             missing = missing.saturating_sub(slice.end_offset().min(to) - offset.max(self.replayed_from));
             let slice = self.to_replay(slice, bounds, &poisoned);
-            if !slice.is_empty() {
-                let skipped = self.apply(&slice, start.now, &mut |envelope| carry.push(envelope));
-                replayed[spec.0 as usize] += slice.len() as u64 - skipped;
+            if slice.is_empty() {
+                return;
             }
+            if let Err(error) = self.meet(&slice) {
+                // The first one is enough.
+                let _ = failed.set(error);
+                return;
+            }
+            let skipped = self.apply(&slice, start.now, &mut |envelope| carry.push(envelope));
+            replayed[spec.0 as usize] += slice.len() as u64 - skipped;
         })?;
         if let Some(error) = failed.get() {
             return Err(error.clone());
@@ -88,10 +94,15 @@ impl Aggregator {
                 mended.clear();
                 for ((series, start), sum) in sums {
                     match self.context.store.bar(spec.id, granularity, series, start)? {
-                        None => self.windows[spec.id.0 as usize].adopt(&sum.0, &sum.1),
+                        None => {
+                            let windows = &mut self.windows[spec.id.0 as usize];
+                            self.clocks.meet(windows, (spec.id, series), &self.context)?;
+                            windows.adopt(&sum.0, &sum.1);
+                        }
                         Some((stored, _)) if stored.ticks != sum.0.ticks => {
                             let mut head = BarHead { granularity, start, ..sum.0 };
                             head.flags.set(BarFlags::WHOLE, true);
+                            head.flags.set(BarFlags::OPEN_ENDED, stored.flags.contains(BarFlags::OPEN_ENDED));
                             whole.push(head, &sum.1);
                             mended.insert((series, start), (head, sum.1));
                         }
