@@ -42,6 +42,17 @@ impl Store {
         }
     }
 
+    /// Whether a bar was there once and is put aside as corrupt.
+    ///
+    /// # Errors
+    /// The spec has no such granularity, or the port fails.
+    pub fn is_lost(&self, spec: SpecId, granularity: u8, series: SeriesId, start: TimeNs) -> Result<bool, StoreError> {
+        let store = self.spec(spec);
+        let bars = &store.bars[store.granularity(granularity)?];
+        let Some(part) = lock(&bars.parts).covering(start) else { return Ok(false) };
+        Ok(self.inner.quarantine.has(Kind::Bar, &part.space, &keys::bar(series, start))?)
+    }
+
     /// Visits bars until `visit` breaks: partition by partition in order of time, in each by series, and of each
     /// series in order of time. Corrupt ones are left out and put aside.
     ///

@@ -24,4 +24,5 @@ pub mod windows;
 #[cfg(test)]
 mod testing;
 
+pub use replay::Covered;
 pub use windows::{Applied, Windows};

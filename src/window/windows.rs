@@ -147,10 +147,16 @@ impl Windows {
         series.high = series.high.max(high);
     }
 
-    /// For a replay after a restart: until the arrival `until`, skips ticks that a stored bar covers. `lookup` tells up to
-    /// which arrival the stored bar of a series and (finest) window start holds its ticks.
+    /// For a replay after a restart: until the arrival `until`, skips ticks that a stored bar covers. `lookup` tells of the
+    /// stored bars of a series and (finest) window start.
     pub fn set_covered(&mut self, lookup: Lookup, until: u64) {
         self.replay = Some(Replay::new(lookup, until));
+    }
+
+    /// Says that the replay is over: all ticks that arrived before `until` have been applied, if they were of these series.
+    pub fn end_replay(&mut self, until: u64) {
+        self.arrived = self.arrived.max(until);
+        self.replay = None;
     }
 
     /// Windows that start before these times, one per granularity, may lack ticks from before the spec had that granularity:

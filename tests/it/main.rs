@@ -12,6 +12,7 @@ mod harness;
 mod kafka;
 mod layers;
 mod lives;
+mod lost_bars;
 mod malformed;
 mod naive;
 mod operate;

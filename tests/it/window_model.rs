@@ -17,7 +17,7 @@ use barline::spec::{
     Metric, Retention, Spec, UnknownDimensions, WindowRules,
 };
 use barline::window::clock::Told;
-use barline::window::{Applied, Windows, bounds, state};
+use barline::window::{Applied, Covered, Windows, bounds, state};
 use proptest::prelude::*;
 
 const TYPES: [FieldType; 3] = [FieldType::Int64, FieldType::Uint64, FieldType::Float64];
@@ -270,11 +270,12 @@ fn restore(spec: &Arc<Spec>, stored: &mut Stored, until: u64) -> Windows {
             windows.adopt(head, words);
         }
     }
-    let covers: HashMap<(u32, TimeNs), u64> = (stored.0.iter())
+    let covers: HashMap<(u32, TimeNs), Covered> = (stored.0.iter())
         .filter(|(key, _)| key.0 == 0)
-        .map(|((_, series, start), bar)| ((*series, *start), bar.0.covers))
+        .map(|((_, series, start), bar)| ((*series, *start), Covered { below: bar.0.covers, lost: None }))
         .collect();
-    windows.set_covered(Box::new(move |series: SeriesId, start| covers.get(&(series.0, start)).copied()), until);
+    let covered = move |series: SeriesId, start| covers.get(&(series.0, start)).copied().unwrap_or_default();
+    windows.set_covered(Box::new(covered), until);
     windows
 }
 
