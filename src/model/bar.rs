@@ -59,6 +59,9 @@ impl BarFlags {
     /// Rolled up, at least in part, under an earlier definition of its spec: metrics and windows that are new since then
     /// lack what came before.
     pub const REDEFINED: Self = Self(8);
+    /// Closed by a shutdown or a change of the number of instances before its series' watermark had passed its window's end:
+    /// a tick that comes for it later need not be late.
+    pub const OPEN_ENDED: Self = Self(16);
     /// What is told of a bar, by name.
     pub const NAMED: [(Self, &str); 3] =
         [(Self::PARTIAL, "partial"), (Self::OVERFLOW, "overflow"), (Self::REDEFINED, "redefined")];

@@ -1,5 +1,6 @@
 //! What the stages of one process share: specs, store, catalog, ledger, clock and the live feed of bars.
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::broadcast;
@@ -17,11 +18,11 @@ use super::sinks::Sinks;
 use super::trace::{Tracer, Tracing};
 use crate::broker::Brokers;
 use crate::catalog::Catalog;
-use crate::model::{BarBatch, BarFlags, BarHead, Ledger, SeriesId, SpecId, TimeNs};
+use crate::model::{BarBatch, Ledger, SeriesId, SpecId, TimeNs};
 use crate::spec::Specs;
 use crate::store::{Store, StoreBatch, StoreError};
 use crate::topology::{Flow, StagePlan};
-use crate::window::Covered;
+use crate::window::{Covered, bounds};
 
 /// What an acknowledgement promises of the ticks it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,23 +148,36 @@ impl Context {
         (self.journaled && takes_ticks && stage.kind.name != JOURNAL).then(|| self.store.clone())
     }
 
-    /// Answers, for a series and the start of one of its finest windows of `spec`, which of the window's ticks the stored
-    /// bar holds. Where the device fails to say so that is noted in `failed`: then nothing may come of the answers, for
+    /// Answers, for a series and the start of one of its finest windows of `spec`, which of the window's ticks stored bars
+    /// hold. Those in `mended` are about to be replaced by what finer bars add up to. Where the device fails to say so that is noted in `failed`: then nothing may come of the answers, for
     /// ticks of a bar taken for missing would be counted twice.
     pub fn covered(
         &self,
         spec: SpecId,
+        mended: HashSet<(u8, SeriesId, TimeNs)>,
         failed: &Arc<OnceLock<StoreError>>,
-    ) -> Box<dyn FnMut(SeriesId, TimeNs) -> Option<Covered> + Send> {
-        let (store, failed) = (self.store.clone(), failed.clone());
-        let covered = |head: BarHead| Covered { below: head.covers, closed: !head.flags.contains(BarFlags::PARTIAL) };
-        Box::new(move |series, start| match store.bar(spec, 0, series, start) {
-            Ok(bar) => bar.map(|(head, _)| covered(head)),
-            Err(error) => {
+    ) -> Box<dyn FnMut(SeriesId, TimeNs) -> Covered + Send> {
+        let (store, failed, rules) = (self.store.clone(), failed.clone(), self.specs.get(spec).clone());
+        let ask = move |series, start| {
+            let below = store.bar(spec, 0, series, start)?.map_or(0, |(head, _)| head.covers);
+            if !store.is_lost(spec, 0, series, start)? {
+                return Ok(Covered { below, lost: None });
+            }
+            let mut above = [0; 3];
+            for ((granularity, coarser), below) in (1..).zip(&rules.granularities[1..]).zip(&mut above) {
+                let start = bounds::start_of(start, coarser.length);
+                let stored = store.bar(spec, granularity, series, start)?;
+                let stored = stored.filter(|_| !mended.contains(&(granularity, series, start)));
+                *below = stored.map_or(0, |(head, _)| head.covers);
+            }
+            Ok(Covered { below, lost: Some(above) })
+        };
+        Box::new(move |series, start| {
+            ask(series, start).unwrap_or_else(|error| {
                 // The first one is enough.
                 let _ = failed.set(error);
-                None
-            }
+                Covered::default()
+            })
         })
     }
 }

@@ -42,6 +42,17 @@ impl Store {
         }
     }
 
+    /// Whether a bar was there once and is put aside as corrupt.
+    ///
+    /// # Errors
+    /// The spec has no such granularity, or the port fails.
+    pub fn is_lost(&self, spec: SpecId, granularity: u8, series: SeriesId, start: TimeNs) -> Result<bool, StoreError> {
+        let store = self.spec(spec);
+        let bars = &store.bars[store.granularity(granularity)?];
+        let Some(part) = lock(&bars.parts).covering(start) else { return Ok(false) };
+        Ok(self.inner.quarantine.has(Kind::Bar, &part.space, &keys::bar(series, start))?)
+    }
+
     /// Visits bars until `visit` breaks: partition by partition in order of time, in each by series, and of each
     /// series in order of time. Corrupt ones are left out and put aside.
     ///
@@ -58,6 +69,42 @@ impl Store {
         let parts = lock(&bars.parts).all();
         for part in parts.iter().filter(|part| part.end > scan.from && part.start < scan.to) {
             if self.scan_partition(store, &scan, &part.space, visit)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits the bars of one series, the newest first, until `visit` breaks. Corrupt ones are left out and put aside.
+    ///
+    /// # Errors
+    /// The spec has no such granularity, or the port fails.
+    pub fn newest_bars(
+        &self,
+        spec: SpecId,
+        granularity: u8,
+        series: SeriesId,
+        visit: &mut dyn FnMut(&BarHead) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let store = self.spec(spec);
+        let bars = &store.bars[store.granularity(granularity)?];
+        let cutoff = store.cutoff_bars.load(Relaxed);
+        let (from, to) = (keys::bar(series, cutoff), keys::bar(series, TimeNs::MAX));
+        let parts = lock(&bars.parts).all();
+        let (mut state, mut flow) = (Vec::new(), ControlFlow::Continue(()));
+        for part in parts.iter().rev().take_while(|part| part.end > cutoff) {
+            let mut corrupt = Vec::new();
+            self.inner.kv.scan_back(&part.space, &from, &to, &mut |key, frame| {
+                match self.read(store, granularity, key, &frame, &mut state) {
+                    Some(head) => flow = visit(&head),
+                    None => corrupt.push((key.to_vec(), frame)),
+                }
+                flow
+            })?;
+            for (key, frame) in corrupt {
+                self.inner.quarantine.take(Kind::Bar, &part.space, &key, &frame, None);
+            }
+            if flow.is_break() {
                 break;
             }
         }

@@ -297,6 +297,11 @@ impl Kv for Fjall {
         Ok(())
     }
 
+    fn scan_back(&self, space: &str, from: &[u8], to: &[u8], visit: VisitPair<'_>) -> Result<(), KvError> {
+        let Some(pairs) = self.range(space, from, Some(to))? else { return Ok(()) };
+        visit_pairs(space, pairs.rev(), visit).map_err(|error| self.explain(&error))
+    }
+
     fn last_key(&self, space: &str) -> Result<Option<Bytes>, KvError> {
         let keyspace = self.current()?.existing(space).map_err(|error| self.explain(&error))?;
         let key = keyspace.and_then(|keyspace| keyspace.last_key_value()).map(fjall::Guard::key).transpose();

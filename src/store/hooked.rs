@@ -54,6 +54,10 @@ impl Kv for Hooked {
         self.below.scan_keys(space, from, to, visit)
     }
 
+    fn scan_back(&self, space: &str, from: &[u8], to: &[u8], visit: VisitPair<'_>) -> Result<(), KvError> {
+        self.below.scan_back(space, from, to, visit)
+    }
+
     fn last_key(&self, space: &str) -> Result<Option<Bytes>, KvError> {
         self.below.last_key(space)
     }

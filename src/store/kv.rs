@@ -129,6 +129,9 @@ pub trait Kv: Send + Sync {
     /// As [`Kv::scan`], without reading large values.
     fn scan_keys(&self, space: &str, from: &[u8], to: Option<&[u8]>, visit: VisitKey<'_>) -> Result<(), KvError>;
 
+    /// As [`Kv::scan`], in descending order.
+    fn scan_back(&self, space: &str, from: &[u8], to: &[u8], visit: VisitPair<'_>) -> Result<(), KvError>;
+
     /// The highest key of a space.
     fn last_key(&self, space: &str) -> Result<Option<Bytes>, KvError>;
 

@@ -99,6 +99,14 @@ impl Memory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The highest pair of a range.
+    fn highest_below(&self, space: &str, from: &[u8], to: &[u8]) -> Option<(Bytes, Bytes)> {
+        let state = self.lock();
+        let space = state.spaces.get(space).filter(|_| from < to)?;
+        let (key, value) = space.pairs.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).next_back()?;
+        Some((key.clone(), value.clone()))
+    }
+
     /// Copies the next pairs of a scan, so that the visitor may itself use the store.
     fn chunk(&self, space: &str, from: Bound<&[u8]>, to: Option<&[u8]>, most: usize) -> Vec<(Bytes, Bytes)> {
         let state = self.lock();
@@ -198,6 +206,17 @@ impl Kv for Memory {
 
     fn scan_keys(&self, space: &str, from: &[u8], to: Option<&[u8]>, visit: VisitKey<'_>) -> Result<(), KvError> {
         self.scan(space, from, to, &mut |key, _| visit(key))
+    }
+
+    fn scan_back(&self, space: &str, from: &[u8], to: &[u8], visit: VisitPair<'_>) -> Result<(), KvError> {
+        let mut to = Bytes::copy_from_slice(to);
+        while let Some((key, value)) = self.highest_below(space, from, &to) {
+            if visit(&key, value).is_break() {
+                break;
+            }
+            to = key;
+        }
+        Ok(())
     }
 
     fn last_key(&self, space: &str) -> Result<Option<Bytes>, KvError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use bytes::Bytes;
-use fjall::{Iter, Keyspace, Readable, UserKey};
+use fjall::{Guard, Keyspace, Readable, UserKey};
 
 use super::kv::VisitPair;
 use super::{KvError, Snapshot};
@@ -21,7 +21,7 @@ pub(super) fn is_damage(error: &fjall::Error) -> bool {
 }
 
 /// Visits pairs until `visit` breaks.
-pub(super) fn visit_pairs(space: &str, pairs: Iter, visit: VisitPair<'_>) -> fjall::Result<()> {
+pub(super) fn visit_pairs(space: &str, pairs: impl Iterator<Item = Guard>, visit: VisitPair<'_>) -> fjall::Result<()> {
     for pair in pairs {
         // Where a value lying apart cannot be read, its key still can.
         let seen = std::cell::OnceCell::<UserKey>::new();

@@ -76,6 +76,11 @@ pub fn knows_log(kv: &dyn Kv, name: &str) -> Result<bool, KvError> {
     Ok(kv.get(keys::QUARANTINE, &[&[Kind::Log as u8], name.as_bytes()].concat())?.is_some())
 }
 
+/// The key under which a corrupt value is kept.
+fn place_of(kind: Kind, space: &str, key: &[u8]) -> Vec<u8> {
+    [&[kind as u8], space.as_bytes(), &[0], key].concat()
+}
+
 /// Where corrupt values go.
 pub struct Quarantine {
     kv: Arc<dyn Kv>,
@@ -101,10 +106,7 @@ impl Quarantine {
         if self.kv.get(space, key).ok().flatten().is_none_or(|now| now != bytes) {
             return; // Put aside, dropped or replaced by someone else in the meantime.
         }
-        let mut aside = vec![kind as u8];
-        aside.extend_from_slice(space.as_bytes());
-        aside.push(0);
-        aside.extend_from_slice(key);
+        let aside = place_of(kind, space, key);
         let framed = value::frame(&aside, bytes);
         let put = Op::Put { space: keys::QUARANTINE.into(), key: aside.into(), value: framed };
         let (space_name, key_bytes) = (Arc::from(space), Bytes::copy_from_slice(key));
@@ -120,6 +122,12 @@ impl Quarantine {
             }
             Err(error) => tracing::error!(kind = kind.name(), space, key = ?key, %error, "corrupt value stays"),
         }
+    }
+
+    /// Whether a value of `key` was put aside, ever.
+    pub fn has(&self, kind: Kind, space: &str, key: &[u8]) -> Result<bool, KvError> {
+        let is_any = self.counts[kind as usize].load(Relaxed) > 0;
+        Ok(is_any && self.kv.get(keys::QUARANTINE, &place_of(kind, space, key))?.is_some())
     }
 
     /// How many were put aside, by kind; kinds that never occurred are left out.

@@ -98,6 +98,14 @@ impl Kv for ReadOnly {
         if self.is_dropped(space) { Ok(()) } else { self.below.scan_keys(space, from, to, visit) }
     }
 
+    fn scan_back(&self, space: &str, from: &[u8], to: &[u8], visit: VisitPair<'_>) -> Result<(), KvError> {
+        if space == keys::META {
+            let _ = self.records(from, Some(to))?.into_iter().rev().try_for_each(|(key, value)| visit(&key, value));
+            return Ok(());
+        }
+        if self.is_dropped(space) { Ok(()) } else { self.below.scan_back(space, from, to, visit) }
+    }
+
     fn last_key(&self, space: &str) -> Result<Option<Bytes>, KvError> {
         if space == keys::META {
             return Ok(self.records(&[], None)?.into_keys().next_back());

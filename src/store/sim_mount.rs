@@ -125,6 +125,10 @@ impl Kv for Mount {
         self.read()?.scan_keys(space, from, to, visit)
     }
 
+    fn scan_back(&self, space: &str, from: &[u8], to: &[u8], visit: VisitPair<'_>) -> Result<(), KvError> {
+        self.read()?.scan_back(space, from, to, visit)
+    }
+
     fn last_key(&self, space: &str) -> Result<Option<Bytes>, KvError> {
         self.read()?.last_key(space)
     }

@@ -1,7 +1,7 @@
 //! The journal clustered by series: keys and walks.
 //!
 //! A partition is rewritten in runs. Within a run the blocks ascend by series, and a series that fills several blocks
-//! keeps its order of arrival over them; a later run holds what arrived later. So one series is a seek per run and the
+//! keeps its order of arrival over them; a later run holds what arrived later. So each series is a seek per run and the
 //! few blocks that it shares with its neighbours.
 //!
 //! ```text
@@ -21,6 +21,8 @@ use crate::model::{SeriesId, TimeNs};
 
 /// Keys read ahead at once.
 const AHEAD: usize = 256;
+/// Blocks without any of the series that a walk passes over before it seeks instead.
+const MISSES: u32 = 24;
 
 /// What the key of a block says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,10 +75,16 @@ impl SortedKey {
     }
 }
 
+/// The first of `series`, which ascend, that is `number` or above it.
+pub(super) fn next_from(series: &[SeriesId], number: u32) -> Option<u32> {
+    series.get(series.partition_point(|series| series.0 < number)).map(|series| series.0)
+}
+
 /// Walks the keys of one such space, a few hundred at a time, so that no scan stays open meanwhile.
 pub(super) struct SortedWalk {
     space: Arc<str>,
-    series: Option<u32>,
+    /// Ascending; `None` for all.
+    series: Option<Arc<[SeriesId]>>,
     times: Range<TimeNs>,
     ahead: VecDeque<Bytes>,
     /// Where to go on reading keys; `None` at the end.
@@ -84,11 +92,13 @@ pub(super) struct SortedWalk {
 }
 
 impl SortedWalk {
-    /// The blocks that may hold ticks of `series` in `times`.
-    pub fn new(space: Arc<str>, series: Option<SeriesId>, times: Range<TimeNs>) -> Self {
-        let series = series.map(|series| series.0);
-        let from = series.map_or(Vec::new(), |series| SortedKey::seek(0, series));
-        Self { space, series, times, ahead: VecDeque::new(), from: Some(from) }
+    /// The blocks that may hold ticks of one of `series`, which ascend, in `times`.
+    pub fn new(space: Arc<str>, series: Option<Arc<[SeriesId]>>, times: Range<TimeNs>) -> Self {
+        let from = match series.as_deref() {
+            None => Some(Vec::new()),
+            Some(series) => series.first().map(|first| SortedKey::seek(0, first.0)),
+        };
+        Self { space, series, times, ahead: VecDeque::new(), from }
     }
 
     /// The key of the next block.
@@ -101,17 +111,18 @@ impl SortedWalk {
 
     fn read_ahead(&mut self, kv: &dyn Kv) -> Result<(), KvError> {
         let Some(from) = self.from.take() else { return Ok(()) };
-        let run = from.first_chunk().map_or(0, |run| u32::from_be_bytes(*run));
+        let mut misses = 0;
         kv.scan_keys(&self.space, &from, None, &mut |bytes| {
             let Some(key) = SortedKey::parse(bytes) else { return ControlFlow::Continue(()) };
-            if let Some(series) = self.series {
-                // Past the series in this run: on to the run that follows.
-                let next = if key.run > run { Some(key.run) } else { key.run.checked_add(1) };
-                if key.run > run || key.min_series > series {
-                    self.from = next.map(|next| SortedKey::seek(next, series));
-                    return ControlFlow::Break(());
+            if let Some(next) = self.series.as_deref().and_then(|series| next_instead_of(series, &key)) {
+                misses += 1;
+                if misses <= MISSES && next.is_some() {
+                    return ControlFlow::Continue(());
                 }
+                self.from = next;
+                return ControlFlow::Break(());
             }
+            misses = 0;
             if key.max_time >= self.times.start && key.min_time < self.times.end {
                 self.ahead.push_back(Bytes::copy_from_slice(bytes));
             }
@@ -122,6 +133,17 @@ impl SortedWalk {
             self.from = Some([bytes, &[0]].concat());
             ControlFlow::Break(())
         })
+    }
+}
+
+/// For a block without any of `series`: where one with some of them may follow, if anywhere. `None` for a block that may have
+/// some.
+fn next_instead_of(series: &[SeriesId], key: &SortedKey) -> Option<Option<Vec<u8>>> {
+    match next_from(series, key.min_series) {
+        Some(next) if next <= key.max_series => None,
+        Some(next) => Some(Some(SortedKey::seek(key.run, next))),
+        // Past them all in this run: on to the run that follows.
+        None => Some(key.run.checked_add(1).zip(series.first()).map(|(run, first)| SortedKey::seek(run, first.0))),
     }
 }
 

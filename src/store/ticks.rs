@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::open::lock;
 use super::partition::{Partition, State};
-use super::sorted::SortedWalk;
+use super::sorted::{SortedWalk, next_from};
 use super::{BlockFacts, Kind, Kv, KvError, Store, StoreError, TickScan, keys, value};
 use crate::codec::block::{Block, CorruptBlock, MAX_ROWS, decode_series_only};
 use crate::codec::block_header::BlockHeader;
@@ -65,9 +65,11 @@ impl Store {
         let range = scan.from.max(store.cutoff_ticks.load(Relaxed))..scan.to;
         let newest_in = |end: TimeNs| end.saturating_add(store.spec.window.max_ahead);
         for part in view.parts.iter().filter(|part| newest_in(part.end) > range.start) {
-            let mut walk = Walk::over(view.spec, part, scan.series, &range);
+            let mut walk = Walk::over(view.spec, part, scan.series.clone(), &range);
             while let Some(key) = walk.next(&*self.inner.kv, &range)? {
-                let Some(block) = self.read_block(&part.space, &key, view.side, scan.series)? else { continue };
+                let Some(block) = self.read_block(&part.space, &key, view.side, scan.series.as_deref())? else {
+                    continue;
+                };
                 if visit(&block, range.clone()).is_break() {
                     return Ok(());
                 }
@@ -105,13 +107,13 @@ impl Store {
         Ok(())
     }
 
-    /// Reads one block; `None` where it is corrupt, gone, or without `series`.
+    /// Reads one block; `None` where it is corrupt, gone, or without any of `series`.
     pub(super) fn read_block(
         &self,
         space: &str,
         key: &[u8],
         side: bool,
-        series: Option<SeriesId>,
+        series: Option<&[SeriesId]>,
     ) -> Result<Option<Block>, KvError> {
         let Some(frame) = self.inner.kv.get(space, key)? else { return Ok(None) };
         let block = value::open(key, &frame).map(|bytes| decode_with(&bytes, series));
@@ -137,12 +139,13 @@ pub(super) fn journal_end_of_all(kv: &dyn Kv) -> Result<u64, KvError> {
     kv.spaces("ticks/").iter().try_fold(0, |end, space| Ok(journal_end_of(kv, space)?.max(end)))
 }
 
-/// Decodes a block; where a series is asked for, as little as shows that it has none of it.
-fn decode_with(bytes: &[u8], series: Option<SeriesId>) -> Result<Option<Block>, CorruptBlock> {
-    if let Some(SeriesId(series)) = series {
+/// Decodes a block; where series are asked for, as little as shows that it has none of them.
+fn decode_with(bytes: &[u8], series: Option<&[SeriesId]>) -> Result<Option<Block>, CorruptBlock> {
+    if let Some(series) = series {
         let header = BlockHeader::read(bytes)?;
-        let in_range = header.min_series <= series && series <= header.max_series;
-        if !in_range || !decode_series_only(bytes)?.contains(&series) {
+        let in_range = next_from(series, header.min_series).is_some_and(|first| first <= header.max_series);
+        let is_asked_for = |id: &u32| series.binary_search(&SeriesId(*id)).is_ok();
+        if !in_range || !decode_series_only(bytes)?.iter().any(is_asked_for) {
             return Ok(None);
         }
     }
@@ -156,7 +159,7 @@ enum Walk {
 }
 
 impl Walk {
-    fn over(spec: SpecId, part: &Partition, series: Option<SeriesId>, times: &Range<TimeNs>) -> Self {
+    fn over(spec: SpecId, part: &Partition, series: Option<Arc<[SeriesId]>>, times: &Range<TimeNs>) -> Self {
         match part.state {
             State::Sorted => Self::Sorted(SortedWalk::new(part.space.clone(), series, times.clone())),
             State::Open | State::Sealed => Self::Arrival(Cursor::new(spec, part.space.clone(), 0)),

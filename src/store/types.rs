@@ -1,5 +1,7 @@
 //! What the store is asked and what it answers.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, KvError};
@@ -23,12 +25,12 @@ pub struct BarScan {
 }
 
 /// Which journal blocks to visit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TickScan {
     /// The spec.
     pub spec: SpecId,
-    /// Only blocks with ticks of this series, or all.
-    pub series: Option<SeriesId>,
+    /// Only blocks with ticks of one of these series, ascending; or all.
+    pub series: Option<Arc<[SeriesId]>>,
     /// The lowest event time.
     pub from: TimeNs,
     /// Above the highest event time; `i64::MAX` leaves it open.

@@ -5,7 +5,7 @@
 
 use super::bounds::{end_of, start_of};
 use super::extent::Extent;
-use super::open::{Note, Window};
+use super::open::{NOWHERE, Note, Window};
 use super::series::{NONE, Series};
 use super::windows::Windows;
 use crate::model::{BarBatch, BarFlags, BarHead, TimeNs};
@@ -33,6 +33,12 @@ impl Windows {
             }
             self.close_ripe(now, out);
         }
+        self.tidy();
+    }
+
+    /// Closes the windows whose end their series' watermark has passed, and nothing else.
+    pub(super) fn close_passed(&mut self, now: TimeNs, out: &mut BarBatch) {
+        self.close_ripe(now, out);
         self.tidy();
     }
 
@@ -92,20 +98,22 @@ impl Windows {
         let series = self.series.get(entry);
         series.high = series.high.max(head.last);
         series.seen = series.seen.max(head.last);
-        self.cascade(entry, head, state);
+        self.cascade(entry, (head, state), NOWHERE);
         self.ripen_if_passed(entry);
     }
 
     /// Closes windows of one series, the finer before the coarser they go into.
     fn close_series(&mut self, entry: u32, until: Until, out: &mut BarBatch) {
         let mut closing = std::mem::take(&mut self.closing);
+        let amend = self.is_to_amend(entry, until);
         for granularity in 0..self.spec.granularities.len() as u8 {
             let series = self.series.get(entry);
             let high = series.high;
             closing.clear();
             self.open.unlink(&mut series.head, &mut closing, |window| {
                 let ends = match until {
-                    Until::Watermark(now) => window.due <= if window.amendment { now } else { high },
+                    Until::Watermark(_) if window.amendment => amend,
+                    Until::Watermark(_) => window.due <= high,
                     Until::Shutdown(_) => true,
                     Until::HandOver => granularity > 0,
                 };
@@ -120,10 +128,22 @@ impl Windows {
         self.settle(entry);
     }
 
+    /// Whether the amendments of a series are to end. They do so together, and at the latest with a coarser window: what that one
+    /// has of the series is then all that had arrived, and its `covers` says so.
+    fn is_to_amend(&mut self, entry: u32, until: Until) -> bool {
+        let Until::Watermark(now) = until else { return false };
+        let series = *self.series.get(entry);
+        let mut open = self.open.list(series.head).map(|slot| self.open.peek(slot));
+        open.any(|window| match window.amendment {
+            true => window.due <= now,
+            false => window.granularity > 0 && window.due <= series.high,
+        })
+    }
+
     /// Closes one window, out of its list already: its bar goes to `out` and into the window above.
     fn close_window(&mut self, slot: u32, until: Until, out: &mut BarBatch) {
         let (window, extent) = (*self.open.get(slot), self.open.extent(slot));
-        let series = self.series.get(window.entry);
+        let series = *self.series.get(window.entry);
         let mut head = BarHead {
             series: series.id,
             granularity: window.granularity,
@@ -132,19 +152,18 @@ impl Windows {
             last: extent.last,
             ticks: extent.ticks,
             late: window.late,
-            covers: self.kept_out.get(&(window.entry, window.start)).copied().unwrap_or(self.arrived),
+            covers: self.covers(&window),
             ..BarHead::default()
         };
         let complete_from = self.complete_from.get(usize::from(window.granularity)).copied().unwrap_or(TimeNs::MIN);
         head.flags.set(BarFlags::REDEFINED, window.redefined || window.start < complete_from);
+        let open_ended = !window.amendment && series.high < window.due;
         let partial = match until {
             Until::Watermark(_) => false,
-            Until::Shutdown(now) => {
-                let passed = window.amendment || series.high >= window.due;
-                !passed && end_of(window.start, self.length_of(window.granularity)) > now
-            }
+            Until::Shutdown(now) => open_ended && end_of(window.start, self.length_of(window.granularity)) > now,
             Until::HandOver => true,
         };
+        head.flags.set(BarFlags::OPEN_ENDED, open_ended);
         head.flags.set(BarFlags::PARTIAL, partial);
         let mut words = std::mem::take(&mut self.words);
         words.clear();
@@ -154,17 +173,29 @@ impl Windows {
         if window.granularity == 0 {
             self.open_ticks -= extent.ticks;
         }
-        self.cascade(window.entry, &head, &words);
+        self.cascade(window.entry, (&head, &words), window.held_from);
         self.words = words;
     }
 
-    /// Adds a closed window to the one above it, opened if need be.
-    fn cascade(&mut self, entry: u32, head: &BarHead, state: &[u64]) {
+    /// Up to which arrival a window that closes has all ticks there are for it.
+    fn covers(&self, window: &Window) -> u64 {
+        if window.granularity == 0 {
+            return self.kept_out.get(&(window.entry, window.start)).copied().unwrap_or(self.arrived);
+        }
+        // Of a coarser one those are missing whose finest windows are still open.
+        let end = end_of(window.start, self.length_of(window.granularity));
+        let open = self.open.list(self.series.head(window.entry)).map(|slot| self.open.peek(slot));
+        let inside = open.filter(|open| open.granularity == 0 && (window.start..end).contains(&open.start));
+        inside.map(|open| open.arrived).min().unwrap_or(self.arrived)
+    }
+
+    /// Adds a closed window to the one above it, opened if need be, unless bars hold it there already.
+    fn cascade(&mut self, entry: u32, (head, state): (&BarHead, &[u64]), held_from: u8) {
         let granularity = head.granularity.saturating_add(1);
-        let Some(coarser) = self.spec.granularities.get(usize::from(granularity)) else { return };
-        let start = start_of(head.start, coarser.length);
-        let found = self.find(entry, granularity, start);
-        let slot = found.unwrap_or_else(|| self.open_window(entry, granularity, start));
+        let coarser = self.spec.granularities.get(usize::from(granularity));
+        let Some(coarser) = coarser.filter(|_| granularity < held_from) else { return };
+        let window = (granularity, start_of(head.start, coarser.length), held_from);
+        let slot = self.find(entry, window).unwrap_or_else(|| self.open_window(entry, window));
         let window = self.open.get(slot);
         window.late += head.late;
         window.redefined |= head.flags.contains(BarFlags::REDEFINED);
@@ -177,7 +208,8 @@ impl Windows {
         let regular = || self.open.list(head).map(|slot| self.open.peek(slot)).filter(|window| !window.amendment);
         let closes = regular().map(|window| window.due).min().unwrap_or(TimeNs::MAX);
         // The slot may have closed and now belong to another window, even one of this series.
-        let usual = slot != NONE && self.find(entry, 0, start) == Some(slot) && !self.open.peek(slot).amendment;
+        let usual =
+            slot != NONE && self.find(entry, (0, start, NOWHERE)) == Some(slot) && !self.open.peek(slot).amendment;
         let series = self.series.get(entry);
         series.closes = closes;
         if usual {

@@ -8,6 +8,12 @@ use super::series::{NONE, Table};
 use crate::model::{TickBatch, TimeNs};
 use crate::spec::Accumulator;
 
+/// No granularity.
+pub(super) const NOWHERE: u8 = u8::MAX;
+
+/// What tells an open window from the others of its series: granularity, start, and [`Window::held_from`].
+pub(super) type WindowId = (u8, TimeNs, u8);
+
 /// The head of an open window.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
@@ -21,6 +27,10 @@ pub(super) struct Window {
     pub(super) next: u32,
     pub(super) generation: u32,
     pub(super) granularity: u8,
+    /// The lowest granularity of whose bars its ticks are in already, [`NOWHERE`] for other than replayed ones.
+    pub(super) held_from: u8,
+    /// The arrival number of its first tick, of the finest granularity.
+    pub(super) arrived: u64,
     /// Late ticks of a window that was closed before.
     pub(super) amendment: bool,
     /// Holds finer bars of an earlier definition of the spec.
@@ -38,14 +48,16 @@ impl Window {
             next: NONE,
             generation: 0,
             granularity,
+            held_from: NOWHERE,
+            arrived: u64::MAX,
             amendment: false,
             redefined: false,
         }
     }
 
     /// Whether it is this one of its series.
-    pub(super) fn is(&self, granularity: u8, start: TimeNs) -> bool {
-        self.start == start && self.granularity == granularity
+    pub(super) fn is(&self, id: WindowId) -> bool {
+        (self.granularity, self.start, self.held_from) == id
     }
 }
 

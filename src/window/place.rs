@@ -2,7 +2,7 @@
 
 use super::accumulators::piece_of;
 use super::bounds::{end_of, start_of};
-use super::open::Window;
+use super::open::{NOWHERE, Window, WindowId};
 use super::replay::Judged;
 use super::series::Table;
 use super::windows::{Applied, BLOCK, Windows};
@@ -85,27 +85,29 @@ impl Windows {
         let fresh = start > series.high;
         series.high = series.high.max(tick.time);
         series.seen = tick.now;
-        let replayed = self.replay.as_mut().map(|replay| replay.judge(tick.entry, id, start, tick.number));
-        if replayed == Some(Judged::Covered) {
-            applied.skipped += 1;
-            self.ripen_if_passed(tick.entry);
-            return None;
-        }
-        // Ticks that were late before the restart are late again, though their series' clock may be behind now.
-        let late = late || replayed == Some(Judged::Closed) && self.spec.window.late != LatePolicy::Amend;
-        if late {
-            return self.place_late(tick, start, applied);
-        }
-        let open = if fresh { None } else { self.find(tick.entry, 0, start) };
+        let replay = self.replay.as_mut();
+        let held_from = match replay.map_or(Judged::Fresh, |replay| replay.judge(tick.entry, id, start, tick.number)) {
+            Judged::Covered => {
+                applied.skipped += 1;
+                self.ripen_if_passed(tick.entry);
+                return None;
+            }
+            Judged::Fresh if late => return self.place_late(tick, start, applied),
+            Judged::Fresh => NOWHERE,
+            Judged::Lost(held_from) => held_from,
+        };
+        let window = (0, start, held_from);
+        let open = if fresh { None } else { self.find(tick.entry, window) };
         let slot = open.unwrap_or_else(|| {
-            let slot = self.open_window(tick.entry, 0, start);
-            self.oldest.file(self.open.note(slot), tick.number);
+            let slot = self.open_window(tick.entry, window);
+            self.begin(slot, tick.number);
             slot
         });
         self.ripen_if_passed(tick.entry);
         let series = self.series.get(tick.entry);
-        // The lowest window may be cut off, so that its length says nothing.
-        let usual = !series.ripe && start > TimeNs::MIN;
+        // The lowest window may be cut off, so that its length says nothing; and where bars above hold the tick they may
+        // not hold the next one.
+        let usual = !series.ripe && start > TimeNs::MIN && held_from == NOWHERE;
         (series.start, series.slot) = (start, slot);
         series.limit = if usual { series.closes } else { TimeNs::MIN };
         Some(slot)
@@ -122,15 +124,21 @@ impl Windows {
                 return None;
             }
         }
-        let slot = self.find(tick.entry, 0, start).unwrap_or_else(|| {
+        let slot = self.find(tick.entry, (0, start, NOWHERE)).unwrap_or_else(|| {
             let due = tick.now.saturating_add(self.spec.window.wait);
             let slot = self.insert(tick.entry, Window { due, amendment: true, ..Window::empty(start, 0) });
             self.deadlines.file(self.open.note(slot), due);
-            self.oldest.file(self.open.note(slot), tick.number);
+            self.begin(slot, tick.number);
             slot
         });
         self.open.get(slot).late += 1;
         Some(slot)
+    }
+
+    /// Notes the first tick of a window of the finest granularity.
+    fn begin(&mut self, slot: u32, number: u64) {
+        self.open.get(slot).arrived = number;
+        self.oldest.file(self.open.note(slot), number);
     }
 
     /// Marks a series whose watermark has passed the end of an open window.
@@ -151,16 +159,16 @@ impl Windows {
     }
 
     /// The slot of a series' open window.
-    pub(super) fn find(&self, entry: u32, granularity: u8, start: TimeNs) -> Option<u32> {
+    pub(super) fn find(&self, entry: u32, window: WindowId) -> Option<u32> {
         let head = self.series.head(entry);
-        self.open.list(head).find(|slot| self.open.peek(*slot).is(granularity, start))
+        self.open.list(head).find(|slot| self.open.peek(*slot).is(window))
     }
 
     /// Opens a window that closes by watermark, or by silence, and files the latter.
-    pub(super) fn open_window(&mut self, entry: u32, granularity: u8, start: TimeNs) -> u32 {
+    pub(super) fn open_window(&mut self, entry: u32, (granularity, start, held_from): WindowId) -> u32 {
         let end = end_of(start, self.length_of(granularity));
         let due = end.saturating_add(self.spec.window.wait);
-        let slot = self.insert(entry, Window { due, ..Window::empty(start, granularity) });
+        let slot = self.insert(entry, Window { due, held_from, ..Window::empty(start, granularity) });
         if granularity > 0 {
             self.cascade_from = self.cascade_from.min(start);
         }

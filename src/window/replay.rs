@@ -1,18 +1,19 @@
 //! Replaying the journal after a restart: ticks that stored bars hold already are not counted again.
 
+use super::open::NOWHERE;
 use crate::model::{SeriesId, TimeNs};
 
-/// What a stored bar says about the ticks of its window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What stored bars hold of the ticks of one finest window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Covered {
-    /// The bar holds the window's ticks that arrived before this.
+    /// Its own bar holds those that arrived before this.
     pub below: u64,
-    /// Whether the window had closed; not so where a shutdown stored it early.
-    pub closed: bool,
+    /// Where its own bar was once lost to damage: the bars above it, the finer first, hold those that arrived before these.
+    pub lost: Option<[u64; 3]>,
 }
 
-/// Asks for the stored bar of a series and window start; `None` where there is none.
-pub(super) type Lookup = Box<dyn FnMut(SeriesId, TimeNs) -> Option<Covered> + Send>;
+/// Asks for the stored bars of a series and window start.
+pub(super) type Lookup = Box<dyn FnMut(SeriesId, TimeNs) -> Covered + Send>;
 
 /// A replay under way.
 pub(super) struct Replay {
@@ -25,17 +26,16 @@ pub(super) struct Replay {
 /// Where a replayed tick stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Judged {
-    /// It is in a stored bar already.
+    /// It is in the bar of its window already.
     Covered,
-    /// It is in none, but its window had closed before it came.
-    Closed,
+    /// It is to be put into the bar of its window again, whenever it came; from this granularity on bars hold it already.
+    Lost(u8),
     /// It is to be taken as any other.
     Fresh,
 }
 
 /// No window starts here, as windows have a length.
 const NO_WINDOW: TimeNs = TimeNs::MAX;
-const NO_BAR: Covered = Covered { below: 0, closed: false };
 
 impl Replay {
     /// A replay of the arrivals below `until`.
@@ -55,15 +55,19 @@ impl Replay {
         }
         let entry = entry as usize;
         if self.answers.len() <= entry {
-            self.answers.resize(entry + 1, (NO_WINDOW, NO_BAR));
+            self.answers.resize(entry + 1, (NO_WINDOW, Covered::default()));
         }
         if self.answers[entry].0 != start {
-            self.answers[entry] = (start, (self.lookup)(id, start).unwrap_or(NO_BAR));
+            self.answers[entry] = (start, (self.lookup)(id, start));
         }
         match self.answers[entry].1 {
-            covered if arrival < covered.below => Judged::Covered,
-            Covered { closed: true, .. } => Judged::Closed,
-            Covered { closed: false, .. } => Judged::Fresh,
+            Covered { below, .. } if arrival < below => Judged::Covered,
+            Covered { below, lost: Some(above) } => match above.iter().position(|above| arrival < *above) {
+                Some(at) => Judged::Lost(at as u8 + 1),
+                None if below == 0 => Judged::Lost(NOWHERE),
+                None => Judged::Fresh,
+            },
+            Covered { lost: None, .. } => Judged::Fresh,
         }
     }
 }

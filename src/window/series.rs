@@ -43,6 +43,11 @@ impl Table {
         self.entries.get_mut(*self.index.get(id as usize)? as usize)
     }
 
+    /// Whether the series `id` was ever seen.
+    pub(super) fn knows(&self, id: u32) -> bool {
+        self.index.get(id as usize).is_some_and(|entry| *entry != NONE)
+    }
+
     /// The entry of series `id`, new where it was never seen.
     pub(super) fn find(&mut self, id: u32) -> u32 {
         match self.index.get(id as usize) {

@@ -6,8 +6,8 @@ use crate::model::{BarFlags, BarHead, Value};
 use crate::spec::{Accumulator, Spec};
 
 /// Adds the bar (`head`, `state`) to the bar `into` of the same window, or of the finer window to the coarser. The
-/// result does not depend on the order of additions. Identity and revision of `into` stay; a bar is partial only
-/// if both are.
+/// result does not depend on the order of additions. Identity and revision of `into` stay; a bar is partial, or
+/// open-ended, only if both are.
 pub fn merge(spec: &Spec, into: &mut (BarHead, Vec<u64>), head: &BarHead, state: &[u64]) {
     let (mut left, mut right) = (&into.1[..], state);
     let (mut side, mut open, mut words) = (Side::default(), Vec::new(), Vec::new());
@@ -34,7 +34,9 @@ pub fn merge(spec: &Spec, into: &mut (BarHead, Vec<u64>), head: &BarHead, state:
     sum.ticks += head.ticks;
     sum.late += head.late;
     sum.covers = sum.covers.max(head.covers);
-    sum.flags.set(BarFlags::PARTIAL, sum.flags.contains(BarFlags::PARTIAL) && head.flags.contains(BarFlags::PARTIAL));
+    for flag in [BarFlags::PARTIAL, BarFlags::OPEN_ENDED] {
+        sum.flags.set(flag, sum.flags.contains(flag) && head.flags.contains(flag));
+    }
     sum.flags.set(BarFlags::OVERFLOW, overflowed);
     sum.flags.set(BarFlags::REDEFINED, (sum.flags.0 | head.flags.0) & BarFlags::REDEFINED.0 != 0);
     into.1 = words;

@@ -11,7 +11,7 @@ use super::open::Open;
 use super::place::Placing;
 use super::replay::{Lookup, Replay};
 use super::series::Table;
-use crate::model::{BarBatch, DurationNs, Rows, TickBatch, TickSlice, TimeNs};
+use crate::model::{BarBatch, DurationNs, Rows, SeriesId, TickBatch, TickSlice, TimeNs};
 use crate::spec::Spec;
 
 /// Rows that go through placing and updating together, so that their windows stay in the cache between the two.
@@ -105,7 +105,12 @@ impl Windows {
             }
         }
         self.arrived = offset + batch.len() as u64;
-        self.close_due(now, out);
+        if self.replay.is_some() {
+            // These ticks came when nobody was silent yet.
+            self.close_passed(now, out);
+        } else {
+            self.close_due(now, out);
+        }
         self.kept_out.clear();
         applied
     }
@@ -117,11 +122,41 @@ impl Windows {
         self.open.update(batch.0, Placed { rows: &rows[..*len], places: &places[..*len], offset: batch.1 });
     }
 
-    /// For a replay after a restart: until the arrival `until`, skips ticks that a stored bar covers, and takes those for
-    /// late that it does not cover although its window had closed. `lookup` tells of the stored bar of a series and
-    /// (finest) window start.
+    /// The series of these ticks that have not been seen yet, ascending.
+    pub fn strangers(&self, slice: &TickSlice) -> Vec<SeriesId> {
+        let series = &slice.batch.series;
+        let unseen = |id: &u32| !self.series.knows(*id);
+        let mut strangers: Vec<u32> = match &slice.rows {
+            Rows::All => series.iter().copied().filter(unseen).collect(),
+            Rows::Picked(rows) => rows.iter().map(|row| series[*row as usize]).filter(unseen).collect(),
+        };
+        strangers.sort_unstable();
+        strangers.dedup();
+        strangers.into_iter().map(SeriesId).collect()
+    }
+
+    /// Whether a series has been seen.
+    pub fn knows(&self, series: SeriesId) -> bool {
+        self.series.knows(series.0)
+    }
+
+    /// Sets the clock of a series forward to an event time it is known to have reached. To be called before any of its ticks.
+    pub fn wind(&mut self, series: SeriesId, high: TimeNs) {
+        let entry = self.series.find(series.0);
+        let series = self.series.get(entry);
+        series.high = series.high.max(high);
+    }
+
+    /// For a replay after a restart: until the arrival `until`, skips ticks that a stored bar covers. `lookup` tells of the
+    /// stored bars of a series and (finest) window start.
     pub fn set_covered(&mut self, lookup: Lookup, until: u64) {
         self.replay = Some(Replay::new(lookup, until));
+    }
+
+    /// Says that the replay is over: all ticks that arrived before `until` have been applied, if they were of these series.
+    pub fn end_replay(&mut self, until: u64) {
+        self.arrived = self.arrived.max(until);
+        self.replay = None;
     }
 
     /// Windows that start before these times, one per granularity, may lack ticks from before the spec had that granularity:

@@ -5,6 +5,7 @@
 
 mod broken;
 mod check;
+mod late;
 mod run;
 mod scale;
 mod script;

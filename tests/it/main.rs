@@ -13,6 +13,7 @@ mod kafka;
 mod layers;
 mod lives;
 mod load;
+mod lost_bars;
 mod malformed;
 mod naive;
 mod operate;

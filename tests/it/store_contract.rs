@@ -42,6 +42,13 @@ fn key_spaces_are_ordered_named_and_dropped_whole() {
             })
             .unwrap();
             assert!(keys.iter().map(|(key, _)| key).eq(&bare));
+            let mut back = Vec::new();
+            kv.scan_back("x/1", from, to.unwrap_or(b"zz"), &mut |key, value| {
+                back.insert(0, (key.to_vec(), value.to_vec()));
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+            assert_eq!(back, keys);
             keys.into_iter().map(|(key, value)| (key[0], value[0])).collect::<Vec<_>>()
         };
         assert_eq!(keys(b"", None), [(b'a', b'1'), (b'b', b'2'), (b'c', b'3')]);
@@ -141,6 +148,16 @@ proptest! {
             prop_assert_eq!(head.ticks, bar.ticks);
         }
         prop_assert_eq!(store.newest_start(A, 0), model.values().map(|bar| bar.start).max());
+        for series in (0..40).map(SeriesId) {
+            let (most, mut newest) = (model.len() / 20, Vec::new());
+            let visit = &mut |head: &BarHead| {
+                newest.push(head.start);
+                if newest.len() > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            store.newest_bars(A, 0, series, visit).unwrap();
+            let of = model.range((series, i64::MIN)..=(series, i64::MAX)).rev();
+            prop_assert_eq!(newest, of.map(|(_, bar)| bar.start).take(most + 1).collect::<Vec<_>>());
+        }
     }
 }
 
@@ -175,9 +192,9 @@ fn blocks_are_found_by_time_and_series_and_replayed_in_order_of_arrival() {
         let from = NOW + 20 * 5 * MINUTE - HOUR;
         assert_eq!(offsets(&store, TickScan { from, ..all_ticks(A) }), of_a[10..]);
         assert_eq!(offsets(&store, TickScan { from, to: from + 1, ..all_ticks(A) }), [200]);
-        assert_eq!(offsets(&store, TickScan { series: Some(SeriesId(6)), ..all_ticks(A) }), [60]);
-        assert_eq!(offsets(&store, TickScan { series: Some(SeriesId(100)), ..all_ticks(A) }), of_a);
-        assert!(offsets(&store, TickScan { series: Some(SeriesId(7)), ..all_ticks(A) }).is_empty());
+        assert_eq!(offsets(&store, TickScan { series: Some([SeriesId(6)].into()), ..all_ticks(A) }), [60]);
+        assert_eq!(offsets(&store, TickScan { series: Some([SeriesId(100)].into()), ..all_ticks(A) }), of_a);
+        assert!(offsets(&store, TickScan { series: Some([SeriesId(7)].into()), ..all_ticks(A) }).is_empty());
         assert!(offsets(&store, TickScan { side: true, ..all_ticks(A) }).is_empty());
         let replayed = replay(&store, 0);
         assert_eq!(

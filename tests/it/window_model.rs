@@ -3,7 +3,7 @@
 //! Promise 2: for every series and window the bar equals a naive recomputation, whatever the order of arrival,
 //! batching, instances or restarts. Promise 3: no tick is gone without being counted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use barline::spec::{
     Accumulator, AccumulatorKind, Aggregation, Cardinality, CardinalityOverflow, Field, Granularity, LatePolicy,
     Metric, Retention, Spec, UnknownDimensions, WindowRules,
 };
+use barline::window::clock::Told;
 use barline::window::{Applied, Covered, Windows, bounds, state};
 use proptest::prelude::*;
 
@@ -59,6 +60,17 @@ impl Stored {
                 None => drop(self.0.insert(key, (*head, out.state(head).to_vec()))),
             }
         }
+    }
+
+    /// How far the clock of a series has come.
+    fn high_of(&self, spec: &Spec, series: SeriesId) -> TimeNs {
+        let mut told = Told::NOTHING;
+        for granularity in 0..LENGTHS.len() as u8 {
+            let key = |start| (granularity, series.0, start);
+            let newest = self.0.range(key(TimeNs::MIN)..key(TimeNs::MAX)).rev();
+            let _ = newest.map(|(_, (head, _))| head).try_for_each(|head| told.hear(spec, head));
+        }
+        told.high()
     }
 
     fn ticks(&self, granularity: u8) -> u64 {
@@ -172,17 +184,76 @@ proptest! {
         rebuild(&spec, &mut stored);
         check(&spec, &stored, &ticks)?;
     }
+
+    #[test]
+    fn after_any_restart_the_ticks_kept_out_are_those_that_would_have_been_without_it(
+        (ticks, steps) in story(), crashes in prop::collection::vec((0..40usize, 0..3usize, any::<bool>()), 0..4),
+        idle in prop_oneof![Just(FOREVER), Just(SECOND)],
+    ) {
+        let spec = spec(LatePolicy::Drop, idle);
+        let mut windows = Windows::new(spec.clone());
+        let (mut stored, mut kept_out) = (Stored::default(), BTreeSet::new());
+        let (mut at, mut now, mut checkpoints) = (0, 0, vec![0]);
+        for (number, step) in steps.iter().enumerate() {
+            now += step.pause;
+            kept_out.extend(feed(&mut windows, &spec, &ticks, at..at + step.ticks, now, &mut stored));
+            at += step.ticks;
+            checkpoints.push(windows.replay_from().unwrap_or(at as u64) as usize);
+            if let Some((_, old, orderly)) = crashes.iter().find(|(when, ..)| *when == number) {
+                if *orderly {
+                    let mut out = BarBatch::new(spec.id);
+                    windows.close_all(now, &mut out);
+                    stored.add(&spec, &out);
+                    checkpoints.push(at);
+                }
+                let from = checkpoints[checkpoints.len().saturating_sub(1 + old)];
+                // The ledger forgets what no checkpoint tells of: the replay has to find it again.
+                kept_out.split_off(&from);
+                windows = restore(&spec, &mut stored, at as u64);
+                for start in (from..at).step_by(7) {
+                    let range = start..at.min(start + 7);
+                    kept_out.extend(feed(&mut windows, &spec, &ticks, range, now, &mut stored));
+                }
+            }
+            let counted = stored.ticks(0) + windows.open_ticks() + kept_out.len() as u64;
+            prop_assert_eq!(counted, at as u64);
+        }
+        let mut out = BarBatch::new(spec.id);
+        windows.close_all(now, &mut out);
+        stored.add(&spec, &out);
+        rebuild(&spec, &mut stored);
+        if idle == FOREVER {
+            let late = late(&ticks);
+            prop_assert_eq!(&kept_out, &(0..ticks.len()).filter(|i| late[*i]).collect::<BTreeSet<_>>());
+        }
+        let in_bars = ticks.iter().enumerate().filter(|(arrival, _)| !kept_out.contains(arrival));
+        check(&spec, &stored, &in_bars.map(|(_, tick)| tick.clone()).collect::<Vec<_>>())?;
+    }
 }
 
 fn finest(batches: &[BarBatch]) -> impl Iterator<Item = &BarHead> {
     batches.iter().flat_map(|batch| &batch.heads).filter(|head| head.granularity == 0)
 }
 
-fn feed(windows: &mut Windows, spec: &Spec, ticks: &[Tick], range: Range<usize>, now: i64, stored: &mut Stored) {
+/// Applies a range of the ticks and stores what closes; gives those that are late and go into no window.
+fn feed(
+    windows: &mut Windows,
+    spec: &Spec,
+    ticks: &[Tick],
+    range: Range<usize>,
+    now: i64,
+    stored: &mut Stored,
+) -> Vec<usize> {
     let mut out = BarBatch::new(spec.id);
     let slice = TickSlice::whole(Arc::new(batch(&ticks[range.clone()])), range.start as u64);
-    windows.apply(&slice, now, &mut out);
+    if spec.window.late != LatePolicy::Amend {
+        for series in windows.strangers(&slice) {
+            windows.wind(series, stored.high_of(spec, series));
+        }
+    }
+    let applied = windows.apply(&slice, now, &mut out);
     stored.add(spec, &out);
+    applied.late_rows.into_iter().map(|row| range.start + row as usize).collect()
 }
 
 /// Windows as after a restart: coarser windows from stored finer bars, the rest by replaying.
@@ -193,15 +264,18 @@ fn restore(spec: &Arc<Spec>, stored: &mut Stored, until: u64) -> Windows {
         if let Some(length) = LENGTHS.get(usize::from(*granularity) + 1)
             && !stored.0.contains_key(&(granularity + 1, *series, bounds::start_of(*start, *length)))
         {
+            if spec.window.late != LatePolicy::Amend && !windows.knows(head.series) {
+                windows.wind(head.series, stored.high_of(spec, head.series));
+            }
             windows.adopt(head, words);
         }
     }
-    let covered = |head: &BarHead| Covered { below: head.covers, closed: !head.flags.contains(BarFlags::PARTIAL) };
     let covers: HashMap<(u32, TimeNs), Covered> = (stored.0.iter())
         .filter(|(key, _)| key.0 == 0)
-        .map(|((_, series, start), bar)| ((*series, *start), covered(&bar.0)))
+        .map(|((_, series, start), bar)| ((*series, *start), Covered { below: bar.0.covers, lost: None }))
         .collect();
-    windows.set_covered(Box::new(move |series: SeriesId, start| covers.get(&(series.0, start)).copied()), until);
+    let covered = move |series: SeriesId, start| covers.get(&(series.0, start)).copied().unwrap_or_default();
+    windows.set_covered(Box::new(covered), until);
     windows
 }
 
@@ -220,7 +294,9 @@ fn rebuild(spec: &Spec, stored: &mut Stored) {
         }
         for (key, sum) in sums {
             if let Some(bar) = stored.0.get_mut(&key).filter(|bar| bar.0.ticks != sum.0.ticks) {
+                let open_ended = bar.0.flags.contains(BarFlags::OPEN_ENDED);
                 *bar = sum;
+                bar.0.flags.set(BarFlags::OPEN_ENDED, open_ended);
             }
         }
     }

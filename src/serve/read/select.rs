@@ -1,6 +1,5 @@
 //! From the names in a query to numbers: specs, granularities, series.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -27,8 +26,8 @@ pub enum Series {
 pub enum Wanted {
     /// Every series.
     All,
-    /// These.
-    These(HashSet<SeriesId>),
+    /// These, ascending.
+    These(Arc<[SeriesId]>),
 }
 
 /// The spec of this name.
@@ -135,7 +134,7 @@ impl Wanted {
     pub fn contains(&self, series: SeriesId) -> bool {
         match self {
             Self::All => true,
-            Self::These(these) => these.contains(&series),
+            Self::These(these) => these.binary_search(&series).is_ok(),
         }
     }
 
@@ -144,11 +143,11 @@ impl Wanted {
         matches!(self, Self::These(these) if these.is_empty())
     }
 
-    /// The series, where it is only one.
-    pub fn one(&self) -> Option<SeriesId> {
+    /// The series, ascending, where they are not all.
+    pub fn these(&self) -> Option<Arc<[SeriesId]>> {
         match self {
-            Self::These(these) if these.len() == 1 => these.iter().next().copied(),
-            _ => None,
+            Self::All => None,
+            Self::These(these) => Some(these.clone()),
         }
     }
 }

@@ -140,7 +140,7 @@ impl Slice<'_> {
             let query = self.query;
             let scan = TickScan {
                 spec: query.spec.id,
-                series: self.wanted.one(),
+                series: self.wanted.these(),
                 from: self.begin.map_or(query.from, |place| place.0),
                 to: self.end.map_or(query.to, |place| place.0.saturating_add(1)).min(query.to),
                 side: query.late,

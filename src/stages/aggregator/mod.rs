@@ -3,6 +3,7 @@
 //! All its state can be derived again (`restore.rs`): a new instance replays the journal from its checkpoint, passing over
 //! ticks that stored bars cover already.
 
+mod clocks;
 mod restore;
 
 use std::collections::VecDeque;
@@ -14,9 +15,11 @@ use crate::model::time::SECOND;
 use crate::model::{BarBatch, Checkpoint, Envelope, Reason, Rows, Signal, SpecId, TickSlice, TimeNs};
 use crate::runtime::{Built, Context, Output, Stage, StageError, StageFactory};
 use crate::spec::{LatePolicy, Spec};
+use crate::store::StoreError;
 use crate::store::ledger::late_reason;
 use crate::topology::{Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
 use crate::window::Windows;
+use clocks::Clocks;
 
 /// The kind's row in the topology's table.
 pub const KIND: Kind = Kind {
@@ -58,6 +61,7 @@ fn factory(context: Context) -> StageFactory {
         let specs = context.specs.len();
         let mut aggregator = Aggregator {
             windows: context.specs.iter().map(|spec| windows(&context, spec)).collect(),
+            clocks: Clocks::new(&context, start.instance, start.instances),
             context: context.clone(),
             instance: start.instance,
             instances: start.instances,
@@ -92,6 +96,7 @@ struct Aggregator {
     instances: u16,
     /// By spec.
     windows: Vec<Windows>,
+    clocks: Clocks,
     counted: Arc<Mutex<Option<Counted>>>,
     /// Every tick that arrived below this has been applied.
     position: u64,
@@ -123,6 +128,9 @@ struct Counted {
 
 impl Stage for Aggregator {
     fn handle(&mut self, input: Envelope, now: TimeNs, out: &mut Output) -> Result<(), StageError> {
+        if let Envelope::Ticks(slice) = &input {
+            self.meet(slice).map_err(super::try_later)?;
+        }
         self.give_carried(out);
         let Envelope::Ticks(slice) = input else { return Ok(()) };
         self.apply(&slice, now, &mut |envelope| out.emit(envelope));
@@ -174,6 +182,12 @@ impl Stage for Aggregator {
 }
 
 impl Aggregator {
+    /// Finds the clocks of the series that are met for the first time. To be called before their ticks are applied.
+    fn meet(&mut self, slice: &TickSlice) -> Result<(), StoreError> {
+        let windows = &mut self.windows[slice.batch.spec.0 as usize];
+        self.clocks.meet_all(windows, slice, &self.context)
+    }
+
     /// Applies ticks and gives away what they close. Returns how many were covered by stored bars already.
     fn apply(&mut self, slice: &TickSlice, now: TimeNs, give: &mut dyn FnMut(Envelope)) -> u64 {
         let spec = slice.batch.spec;

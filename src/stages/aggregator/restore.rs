@@ -1,6 +1,6 @@
 //! Rebuilding an aggregator instance: coarser windows from stored finer bars, the finest from the journal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
@@ -15,21 +15,24 @@ use crate::window::{bounds, state};
 /// A bar: head and accumulator states.
 type Bar = (BarHead, Vec<u64>);
 
+/// Coarser bars of one spec that are stored anew: granularity, series and start.
+type Mended = HashSet<(u8, SeriesId, TimeNs)>;
+
 impl Aggregator {
     /// Rebuilds the open windows from the checkpoints, to where the failed instance was or the journal ended when the
     /// process started.
     pub(super) fn restore(&mut self, start: &Start) -> Result<(), StageError> {
         let checkpoints = self.context.store.checkpoints();
         let cascade_from = checkpoints.iter().map(|checkpoint| checkpoint.cascade_from).min().unwrap_or(TimeNs::MIN);
-        self.restore_coarser(cascade_from).map_err(crate::stages::try_later)?;
-        self.replay(start, &ReplayBounds::of(&checkpoints)).map_err(crate::stages::try_later)
+        let mended = self.restore_coarser(cascade_from).map_err(crate::stages::try_later)?;
+        self.replay(start, &ReplayBounds::of(&checkpoints), mended).map_err(crate::stages::try_later)
     }
 
-    fn replay(&mut self, start: &Start, bounds: &ReplayBounds) -> Result<(), StoreError> {
+    fn replay(&mut self, start: &Start, bounds: &ReplayBounds, mended: Vec<Mended>) -> Result<(), StoreError> {
         let to = start.handled.max(self.context.recovered_to);
         let failed = Arc::new(OnceLock::new());
-        for (windows, spec) in self.windows.iter_mut().zip(self.context.specs.iter()) {
-            windows.set_covered(self.context.covered(spec.id, &failed), to);
+        for ((windows, spec), mended) in self.windows.iter_mut().zip(self.context.specs.iter()).zip(mended) {
+            windows.set_covered(self.context.covered(spec.id, mended, &failed), to);
         }
         self.replayed_from = bounds.lowest_of(self.instance, self.instances).min(to);
         let mut missing = to - self.replayed_from;
@@ -44,14 +47,21 @@ impl Aggregator {
             let slice = TickSlice::whole(batch, offset);
             missing = missing.saturating_sub(slice.end_offset().min(to) - offset.max(self.replayed_from));
             let slice = self.to_replay(slice, bounds, &poisoned);
-            if !slice.is_empty() {
-                let skipped = self.apply(&slice, start.now, &mut |envelope| carry.push(envelope));
-                replayed[spec.0 as usize] += slice.len() as u64 - skipped;
+            if slice.is_empty() {
+                return;
             }
+            if let Err(error) = self.meet(&slice) {
+                // The first one is enough.
+                let _ = failed.set(error);
+                return;
+            }
+            let skipped = self.apply(&slice, start.now, &mut |envelope| carry.push(envelope));
+            replayed[spec.0 as usize] += slice.len() as u64 - skipped;
         })?;
         if let Some(error) = failed.get() {
             return Err(error.clone());
         }
+        self.windows.iter_mut().for_each(|windows| windows.end_replay(to));
         self.position = self.position.max(to);
         self.carry = carry;
         let found = Found { replayed, gap: missing > 0 };
@@ -78,21 +88,30 @@ impl Aggregator {
 
     /// Adds stored finer bars up to the coarser windows from `from` on that are open. A coarser bar that is stored but
     /// lacks some of them was stored before its window ended, and the process died before the rest was: it is stored
-    /// anew, whole.
-    fn restore_coarser(&mut self, from: TimeNs) -> Result<(), StoreError> {
+    /// anew, whole. One that lacks nothing is left as it is, though its finer bars may be fewer: they were lost to damage.
+    /// Gives those stored anew, by spec.
+    fn restore_coarser(&mut self, from: TimeNs) -> Result<Vec<Mended>, StoreError> {
+        let mut all_mended = Vec::new();
         for spec in self.context.specs.clone().iter() {
             let mut whole = BarBatch::new(spec.id);
             let mut mended: BTreeMap<(SeriesId, TimeNs), Bar> = BTreeMap::new();
+            let mut names = Mended::new();
             for granularity in 1..spec.granularities.len() as u8 {
                 let sums = self.finer_sums(spec, granularity, from, &mended)?;
                 mended.clear();
                 for ((series, start), sum) in sums {
                     match self.context.store.bar(spec.id, granularity, series, start)? {
-                        None => self.windows[spec.id.0 as usize].adopt(&sum.0, &sum.1),
-                        Some((stored, _)) if stored.ticks != sum.0.ticks => {
+                        None => {
+                            let windows = &mut self.windows[spec.id.0 as usize];
+                            self.clocks.meet(windows, (spec.id, series), &self.context)?;
+                            windows.adopt(&sum.0, &sum.1);
+                        }
+                        Some((stored, _)) if stored.ticks != sum.0.ticks && stored.covers < sum.0.covers => {
                             let mut head = BarHead { granularity, start, ..sum.0 };
                             head.flags.set(BarFlags::WHOLE, true);
+                            head.flags.set(BarFlags::OPEN_ENDED, stored.flags.contains(BarFlags::OPEN_ENDED));
                             whole.push(head, &sum.1);
+                            names.insert((granularity, series, start));
                             mended.insert((series, start), (head, sum.1));
                         }
                         Some(_) => {}
@@ -102,8 +121,9 @@ impl Aggregator {
             if !whole.is_empty() {
                 self.carry.push(Envelope::Bars(Arc::new(whole)));
             }
+            all_mended.push(names);
         }
-        Ok(())
+        Ok(all_mended)
     }
 
     /// Of this instance's series, the sums of the bars just finer than `granularity`, by the coarser window they lie in.

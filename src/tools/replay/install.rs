@@ -125,6 +125,9 @@ impl<'a> Installer<'a> {
 fn whole(derived: &BarHead, series: SeriesId, stored: Option<BarHead>, settled: u64) -> BarHead {
     let mut head = BarHead { series, late: 0, covers: settled, revision: 0, ..*derived };
     head.flags.set(BarFlags::PARTIAL, false);
+    // Of a window that was never closed nothing tells how far its series' clock has come.
+    let open_ended = stored.is_none_or(|stored| stored.flags.contains(BarFlags::OPEN_ENDED));
+    head.flags.set(BarFlags::OPEN_ENDED, open_ended);
     if let Some(stored) = stored {
         head.late = stored.late;
         head.covers = stored.covers.max(settled);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use barline::model::TimeNs;
 use barline::model::time::SECOND;
+use barline::model::{Reason, TimeNs};
 
 use super::run::Outcome;
 use crate::naive::{self, Tick};
@@ -12,8 +12,19 @@ use crate::naive::{self, Tick};
 pub fn check(outcome: &Outcome) -> Vec<String> {
     let mut wrong = outcome.complaints.clone();
     wrong.extend(journal(outcome));
-    wrong.extend(bars(outcome));
-    wrong.extend(ledger(outcome));
+    wrong.extend(bars(outcome, &outcome.journal));
+    wrong.extend(ledger(outcome, 0));
+    wrong
+}
+
+/// Everything that is wrong with the outcome of a variant that puts late ticks into no bar; `is_late` says which are, in
+/// the order of the journal.
+pub fn check_late(outcome: &Outcome, is_late: &[bool]) -> Vec<String> {
+    let mut wrong = outcome.complaints.clone();
+    wrong.extend(journal(outcome));
+    let on_time = outcome.journal.iter().zip(is_late).filter(|(_, is_late)| !**is_late);
+    wrong.extend(bars(outcome, &on_time.map(|(tick, _)| *tick).collect::<Vec<_>>()));
+    wrong.extend(ledger(outcome, is_late.iter().filter(|is_late| **is_late).count() as u64));
     wrong
 }
 
@@ -42,11 +53,11 @@ fn journal(outcome: &Outcome) -> Vec<String> {
     wrong
 }
 
-/// Every bar is what the ticks in the journal add up to.
-fn bars(outcome: &Outcome) -> Vec<String> {
+/// Every bar is what the `ticks` add up to.
+fn bars(outcome: &Outcome, ticks: &[Tick]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (stored, seconds) in outcome.stored.iter().zip([1, 5, 20]) {
-        let expected = naive::bars(&outcome.journal, seconds * SECOND);
+        let expected = naive::bars(ticks, seconds * SECOND);
         let differs = |key: &&(u32, TimeNs)| stored.get(key) != expected.get(key);
         let keys: Vec<_> = expected.keys().chain(stored.keys()).filter(differs).collect();
         if let Some(key) = keys.first() {
@@ -57,10 +68,13 @@ fn bars(outcome: &Outcome) -> Vec<String> {
     wrong
 }
 
-/// Over all lives together the ledger knows every tick of the journal, and has it in a bar.
-fn ledger(outcome: &Outcome) -> Option<String> {
+/// Over all lives together the ledger knows every tick of the journal, and has it in a bar or as one of so many `late` ones.
+pub fn ledger(outcome: &Outcome, late: u64) -> Option<String> {
     let (ticks, ledger) = (outcome.journal.len() as u64, &outcome.ledger);
-    let counted = [ledger.accepted, ledger.in_bars];
-    let balances = counted == [ticks; 2] && ledger.open == 0 && ledger.dropped.is_empty();
-    (!balances).then(|| format!("{ticks} ticks are in the journal, the ledger says {ledger:?}"))
+    let dropped: u64 = ledger.dropped.iter().map(|(_, ticks)| ticks).sum();
+    let counted = [ledger.accepted, ledger.in_bars + late, dropped];
+    let is_reason = |reason: &Reason| matches!(reason, Reason::Late | Reason::SideOutput);
+    let balances =
+        counted == [ticks, ticks, late] && ledger.open == 0 && ledger.dropped.iter().all(|(of, _)| is_reason(of));
+    (!balances).then(|| format!("{ticks} ticks are in the journal, {late} late, the ledger says {ledger:?}"))
 }

@@ -16,7 +16,7 @@ use barline::topology::Plan;
 
 use super::scale::change;
 use super::script::Sending;
-use super::see::{SetBack, journal, watch};
+use super::see::{SetBack, ticks, watch};
 use crate::naive::{self, Bars, Tick};
 use crate::scripted::{cascading_specs, plan};
 use crate::sim::Stages;
@@ -35,11 +35,19 @@ pub struct Variant {
     pub wrap: fn(Arc<Mount>) -> Arc<dyn Kv>,
     /// Puts something in place of stages; the context is there once they run.
     pub stages: Stages,
+    /// The specs.
+    pub specs: fn() -> Specs,
 }
 
 impl Variant {
-    pub const SHIPPED: Self =
-        Self { order: Order::Log, power: true, only: None, wrap: |mount| mount, stages: |_, _| Vec::new() };
+    pub const SHIPPED: Self = Self {
+        order: Order::Log,
+        power: true,
+        only: None,
+        wrap: |mount| mount,
+        stages: |_, _| Vec::new(),
+        specs: || SPECS.clone(),
+    };
 }
 
 /// One thing that goes wrong with the disk.
@@ -56,7 +64,7 @@ pub enum Only {
 }
 
 /// Read once: a third of a short life is reading YAML.
-static SPECS: LazyLock<Specs> = LazyLock::new(cascading_specs);
+pub static SPECS: LazyLock<Specs> = LazyLock::new(cascading_specs);
 
 /// `scaled.yaml` with so many aggregators, to begin with where their number `changes`, and this kind of sync, each read
 /// once.
@@ -82,6 +90,8 @@ pub struct Outcome {
     pub sending: Arc<Sending>,
     /// The ticks in the journal, by block, in order of arrival.
     pub journal: Vec<Tick>,
+    /// The late ticks kept aside, in the same order.
+    pub aside: Vec<Tick>,
     /// By granularity.
     pub stored: Vec<Bars>,
     /// The ledger of the last life.
@@ -202,10 +212,10 @@ impl World {
             if self.now - began > patience.as_nanos() as TimeNs {
                 self.complaints.push(format!("the last life took {} s", (self.now - began) / SECOND));
             }
-            let journal = journal(&context);
             Some(Outcome {
                 sending: self.sending.clone(),
-                journal,
+                journal: ticks(&context, false),
+                aside: ticks(&context, true),
                 stored: [0, 1, 2].map(|level| naive::stored(&context.store, &context.specs, level)).to_vec(),
                 ledger: context.ledger.spec(naive::spec_id(&context.specs)).snapshot(),
                 complaints: std::mem::take(&mut self.complaints),
@@ -252,7 +262,7 @@ impl World {
         clock: Arc<dyn Clock>,
         chaos: Option<Arc<dyn Chaos>>,
     ) -> Result<App, barline::app::StartError> {
-        let (specs, plan) = (SPECS.clone(), plan_of(self.random.u32(1..6), self.random.bool(), self.sync));
+        let (specs, plan) = ((self.variant.specs)(), plan_of(self.random.u32(1..6), self.random.bool(), self.sync));
         let spec = naive::spec_id(&specs);
         let context = Arc::new(OnceLock::new());
         let mut sources = (self.variant.stages)(&plan, &context);

@@ -36,11 +36,12 @@ pub fn watch(launched: &Launched) -> Arc<Mutex<Vec<Arc<BarBatch>>>> {
     seen
 }
 
-/// The ticks in the journal, whether as they arrived or rewritten by series, in the order in which they were sent.
-pub fn journal(context: &Context) -> Vec<Tick> {
+/// The ticks in the journal, whether as they arrived or rewritten by series, or the late ones kept `aside`, in the order in
+/// which they were sent.
+pub fn ticks(context: &Context, aside: bool) -> Vec<Tick> {
     let mut ticks = Vec::new();
     let spec = naive::spec_id(&context.specs);
-    let scan = TickScan { spec, series: None, from: TimeNs::MIN, to: TimeNs::MAX, side: false };
+    let scan = TickScan { spec, series: None, from: TimeNs::MIN, to: TimeNs::MAX, side: aside };
     let read = context.store.scan_ticks(&scan, &mut |block, _| {
         let batch = block.clone().into_batch(context.specs.get(spec));
         let tick = |row: usize| Tick {
