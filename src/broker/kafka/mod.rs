@@ -6,6 +6,7 @@
 
 mod consumer;
 mod life;
+mod outcome;
 mod topics;
 mod transaction;
 mod watcher;

@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::life::{CALL, Client, Shared};
+use super::outcome::{self, Outcome};
 use super::watcher::VOID;
 use crate::broker::{Settings, client_config};
 
@@ -67,9 +68,9 @@ impl Transactions {
     /// Ends whatever a predecessor of this id left open, reads the position, and begins.
     ///
     /// A cluster that goes down between deciding a transaction and marking its end may come back with the transaction decided
-    /// and never marked: it hangs, and the position is kept back. What is known of the predecessor tells what to do. A
-    /// transaction that was committed is marked by the next one of this producer, wherever that writes; one that was not
-    /// is aborted.
+    /// and never marked: it hangs, and the position is kept back. What is known of the predecessor tells what to do, or else
+    /// the log of the cluster's coordinator. A transaction that was committed is marked by the next one of this producer,
+    /// wherever that writes; one that was not is aborted.
     ///
     /// # Errors
     /// It cannot, and why.
@@ -79,7 +80,14 @@ impl Transactions {
         self.await_leaders(shared);
         repeated(&self.client, shared, is_down, || self.client.init_transactions(CALL))?;
         let position = match (self.position(), left) {
-            (Err(error), Left::Unknown) if self.hangs(&error) => return Err(self.hanging()),
+            (Err(error), Left::Unknown) if self.hangs(&error) => {
+                match self.decided() {
+                    Some(Outcome::Committed) => self.commit_hanging(shared)?,
+                    Some(Outcome::Aborted) => self.abort_hanging(shared)?,
+                    None => return Err(self.hanging()),
+                }
+                self.position()
+            }
             (Err(error), Left::Committed(position)) if self.hangs(&error) => {
                 tracing::warn!("the cluster never marked the end of the last transaction: the next one will");
                 Ok(Some(position.clone()))
@@ -170,13 +178,39 @@ impl Transactions {
         }
     }
 
+    /// What the cluster decided of the last transaction, where it lets that be read.
+    fn decided(&self) -> Option<Outcome> {
+        let outcome = outcome::last(&self.config, self.id());
+        outcome
+            .inspect_err(|error| tracing::warn!("the log of the transaction's coordinator cannot be read: {error}"))
+            .ok()?
+    }
+
+    /// The transactional id, which is the group's, too.
+    fn id(&self) -> &str {
+        self.config.get("group.id").unwrap_or_default()
+    }
+
     fn hanging(&self) -> String {
         format!(
             "the cluster holds a hanging transaction of {:?}: it took it for ended but never marked its end, and keeps the \
              position back; end it with kafka-transactions.sh (find-hanging, abort), see \"Hanging transactions\" in \
              docs/kafka.md",
-            self.config.get("group.id").unwrap_or_default()
+            self.id()
         )
+    }
+
+    /// Ends a hanging transaction that was to be committed, as far as the position: the end of a transaction of the same
+    /// producer is marked where the position is kept, so one commits an offset beside it. Its records are marked by the next
+    /// transactions, wherever they write.
+    fn commit_hanging(&self, shared: &Shared) -> Result<(), String> {
+        let text = |error: KafkaError| error.to_string();
+        tracing::warn!("committing what is left of a transaction that the cluster never marked ended");
+        self.client.begin_transaction().map_err(text)?;
+        let mut beside = TopicPartitionList::new();
+        beside.add_partition(OFFSETS, 0);
+        self.send_offset(beside, "", shared, || None)?;
+        self.client.commit_transaction(CALL * 5).map_err(text)
     }
 
     /// Ends a hanging transaction that was not to be committed: the end of a transaction of the same producer is marked in
@@ -205,11 +239,21 @@ impl Transactions {
         shared: &Shared,
         enough: impl FnMut() -> Option<String>,
     ) -> Result<(), String> {
+        self.send_offset(self.holder(), position, shared, enough)
+    }
+
+    /// Makes an offset at each of these partitions, with `note`, part of the transaction.
+    fn send_offset(
+        &self,
+        offsets: TopicPartitionList,
+        note: &str,
+        shared: &Shared,
+        enough: impl FnMut() -> Option<String>,
+    ) -> Result<(), String> {
         let group = self.reader.group_metadata().ok_or("no group to commit the position for")?;
-        let offsets = self.holder();
         for mut element in offsets.elements() {
             element.set_offset(Offset::Offset(0)).map_err(|error| error.to_string())?;
-            element.set_metadata(position);
+            element.set_metadata(note);
         }
         let send = || self.client.send_offsets_to_transaction(&offsets, &group, CALL);
         repeated(&self.client, shared, enough, send)

@@ -1,4 +1,7 @@
-//! The built binary killed with SIGKILL three times while its bars go out, with ticks that come late.
+//! The built binary killed with SIGKILL three times while its bars go out, with ticks that come late; by itself, or together
+//! with the broker.
+//!
+//! By hand, for longer: `BARLINE_KAFKA_KILLS=20`, and `BARLINE_KAFKA_SERIES` and `BARLINE_KAFKA_SECONDS` for the size of it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,24 +19,41 @@ fn delivered(server: &Server) -> u64 {
     SPECS.iter().map(|(spec, _)| flow::count(server, spec, "delivered")).sum()
 }
 
-/// Kills it three times under load, each time after it has sent something, and gives it once everything is sent.
-fn killed_three_times(kafka: &RealKafka, dir: &Path, sink: &[&str]) -> Server {
+/// What a variable says, or else `otherwise`.
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// Kills it three times under load, each time after it has sent something, and gives it once everything is sent. The broker
+/// is killed `together` with it, or left alone.
+fn killed_three_times(kafka: &mut RealKafka, dir: &Path, sink: &[&str], together: bool) -> Server {
     let (grpc, data) = (quiet_port(), dir.join("data"));
-    let spawn = || flow::spawn_at(grpc, kafka.bootstrap(), &data, sink);
+    let bootstrap = kafka.bootstrap().to_owned();
+    let spawn = || flow::spawn_at(grpc, &bootstrap, &data, sink);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut server = spawn();
     server.until_ready();
-    let mut loads = load::start(grpc, dir, 1, &runtime);
-    for _ in 0..3 {
+    let series = number("BARLINE_KAFKA_SERIES", 40);
+    let (series, rate) = (format!("series={series}"), format!("rate={}", 20 * series.max(200)));
+    let mut loads = load::start_with(grpc, dir, 1, &runtime, &[&series, &rate]);
+    for _ in 0..number("BARLINE_KAFKA_KILLS", 3) {
         server.until_ready();
         let before = delivered(&server);
         server.until("bars are sent", |server| delivered(server) > before + 50);
         std::thread::sleep(Duration::from_millis(fastrand::u64(0..1000)));
+        if together {
+            kafka.signal("-KILL");
+        }
         server.signal("KILL");
         server.wait();
+        if together {
+            kafka.kill();
+            kafka.restart();
+        }
         server = spawn();
     }
     server.until_ready();
+    std::thread::sleep(Duration::from_secs(number("BARLINE_KAFKA_SECONDS", 0)));
     for load in &mut loads {
         load.end(&runtime);
         let verdict = load.check(grpc, &runtime);
@@ -64,18 +84,27 @@ fn check(kafka: &RealKafka, server: &Server) -> usize {
 
 #[test]
 fn three_kills_lose_no_bar_and_what_comes_again_bears_the_same_id_and_revision() {
-    let Some(kafka) = broker::real(&[]) else { return };
+    let Some(mut kafka) = broker::real(&[]) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let server = killed_three_times(&kafka, dir.path(), &[]);
+    let server = killed_three_times(&mut kafka, dir.path(), &[], false);
     check(&kafka, &server);
     flow::stop(server);
 }
 
 #[test]
 fn three_kills_with_exactly_once_show_a_committed_reader_every_revision_once_and_sums_add_up() {
-    let Some(kafka) = broker::real(&[]) else { return };
+    let Some(mut kafka) = broker::real(&[]) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let server = killed_three_times(&kafka, dir.path(), &["publish.exactly_once=true"]);
+    let server = killed_three_times(&mut kafka, dir.path(), &["publish.exactly_once=true"], false);
+    assert_eq!(check(&kafka, &server), 0);
+    flow::stop(server);
+}
+
+#[test]
+fn three_kills_together_with_the_broker_show_a_committed_reader_every_revision_once_too() {
+    let Some(mut kafka) = broker::real(&[]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let server = killed_three_times(&mut kafka, dir.path(), &["publish.exactly_once=true"], true);
     assert_eq!(check(&kafka, &server), 0);
     flow::stop(server);
 }
