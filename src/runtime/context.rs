@@ -149,8 +149,8 @@ impl Context {
     }
 
     /// Answers, for a series and the start of one of its finest windows of `spec`, which of the window's ticks stored bars
-    /// hold. Those in `mended` are about to be replaced by what finer bars add up to. Where the device fails to say so that is noted in `failed`: then nothing may come of the answers, for
-    /// ticks of a bar taken for missing would be counted twice.
+    /// hold. Those in `mended` are about to be replaced by what finer bars add up to. Where the device fails to say so that
+    /// is noted in `failed`: then nothing may come of the answers, for ticks of a bar taken for missing would be counted twice.
     pub fn covered(
         &self,
         spec: SpecId,

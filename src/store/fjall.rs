@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fjall::{AbstractTree, CompressionType, Database, Iter, Keyspace, OwnedWriteBatch, PersistMode};
@@ -28,6 +29,8 @@ const DEVICE_FAILED: i32 = 5;
 
 /// Threads that flush and compact: while one compacts the other flushes.
 const THREADS: usize = 2;
+/// The pause between two attempts to open the database anew.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// Files kept open.
 const OPEN_FILES: usize = 256;
 
@@ -38,7 +41,14 @@ pub struct Fjall {
     /// Absent while it could not be opened anew.
     open: RwLock<Option<Arc<Open>>>,
     /// Why the database refuses writes until it is opened anew.
-    broken: Mutex<Option<KvError>>,
+    broken: Mutex<Option<Broken>>,
+}
+
+/// A database that is to be opened anew.
+struct Broken {
+    reason: KvError,
+    /// When that was tried last.
+    tried: Option<Instant>,
 }
 
 /// An open database and the spaces used so far.
@@ -110,9 +120,13 @@ impl Fjall {
         Ok(fresh)
     }
 
+    /// The database, opened anew if it could not be before.
     fn current(&self) -> Result<Arc<Open>, KvError> {
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        open.clone().ok_or_else(|| KvError::Other(format!("{} is closed after a failed write", self.path())))
+        self.opened().map_or_else(|| self.healed(), Ok)
+    }
+
+    fn opened(&self) -> Option<Arc<Open>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn path(&self) -> String {
@@ -167,25 +181,32 @@ impl Fjall {
     /// The database, opened anew if the last write failed.
     fn healed(&self) -> Result<Arc<Open>, KvError> {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(reason) = broken.take() else { return self.current() };
-        if matches!(reason, KvError::Failed { .. }) {
-            *broken = Some(reason.clone());
-            return Err(reason);
+        let Some(Broken { reason, tried }) = &mut *broken else {
+            return self.opened().ok_or_else(|| KvError::Other(format!("{} is not open", self.path())));
+        };
+        if matches!(reason, KvError::Failed { .. }) || tried.is_some_and(|tried| tried.elapsed() < TRY_AGAIN) {
+            return Err(reason.clone());
         }
         tracing::warn!(path = self.path(), %reason, "opening the database anew after a failed write");
-        self.reopen().map_err(|error| {
-            // Somebody still reads from the old one.
-            let told = if matches!(error, KvError::Locked { .. }) { reason.clone() } else { error };
-            *broken = Some(reason);
-            told
-        })
+        match self.reopen() {
+            Ok(open) => {
+                *broken = None;
+                Ok(open)
+            }
+            Err(error) => {
+                *tried = Some(Instant::now());
+                // Where it is locked somebody still reads from the old one.
+                Err(if matches!(error, KvError::Locked { .. }) { reason.clone() } else { error })
+            }
+        }
     }
 
     /// Notes that a write failed. fjall does not say why an earlier one failed in the background.
     fn fail(&self, error: &fjall::Error) -> KvError {
         let poisoned = matches!(error, fjall::Error::Poisoned);
         let told = poisoned.then(|| self.probe()).flatten().unwrap_or_else(|| self.explain(error));
-        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(told.clone());
+        let broken = Broken { reason: told.clone(), tried: None };
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(broken);
         told
     }
 
