@@ -12,6 +12,7 @@ mod kills;
 mod outage;
 mod producer;
 mod refusals;
+mod reload;
 #[cfg(feature = "kafka-tls")]
 mod secure;
 mod spool;
