@@ -2,7 +2,7 @@
 //! no tick is lost or counted twice, every bar is of one definition or says that it is not, what is wrong changes nothing.
 
 mod ends;
-mod site;
+pub mod site;
 
 use std::fs;
 

@@ -16,7 +16,17 @@ use crate::harness::{Server, block_on};
 pub type Sums = BTreeMap<String, BTreeMap<String, i64>>;
 
 /// Metrics that may be added up, of all specs.
-const SUMS: [&str; 5] = ["volume", "bytes_total", "packets_total", "avg_latency_numerator", "flow_count"];
+const SUMS: [&str; 9] = [
+    "volume",
+    "bytes_total",
+    "packets_total",
+    "avg_latency_numerator",
+    "flow_count",
+    "temp_avg_numerator",
+    "crc_errors_total",
+    "packet_drops_total",
+    "sample_count",
+];
 
 /// What a consumer that adds delta sums up comes to.
 pub fn added_up<'a>(records: impl IntoIterator<Item = &'a Got>) -> Sums {
@@ -85,5 +95,15 @@ pub fn check_order(records: &[&Got]) {
         if let Some(before) = last.insert(&record.key, *record) {
             assert!(place(before) < place(record), "{before:?}\ncomes before\n{record:?}");
         }
+    }
+}
+
+/// Holds that the revisions of every bar come in their order, wherever late ticks make bars amended long after.
+pub fn check_revisions(records: &[&Got]) {
+    let mut last = HashMap::new();
+    for record in records {
+        let revision: u32 = record.header("barline.revision").parse().unwrap();
+        let before = last.insert(record.header("barline.bar_id"), revision);
+        assert!(before.is_none_or(|before| before < revision), "{before:?} comes before {record:?}");
     }
 }

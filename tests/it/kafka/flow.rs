@@ -13,6 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The topic of `specs/market_ticks.yaml`.
 pub const MARKET: &str = "tikr-bars-market-1s";
+/// The topic of `specs/asic_metrics.yaml`.
+pub const ASIC: &str = "tikr-bars-asic-1s";
 /// The topic of `specs/network_flows.yaml`.
 pub const NETWORK: &str = "tikr-bars-network-1s";
 /// Override: topics are made by hand.
@@ -35,19 +37,31 @@ pub fn spawn_at(grpc: SocketAddr, bootstrap: &str, data: &Path, overrides: &[&st
 
 /// Sends market ticks for so long, and has every bar and the ledger verified.
 pub fn load(grpc: SocketAddr, overrides: &[&str], duration_ms: i64) -> loadgen::report::Report {
+    let report = load_of("market", grpc, overrides, duration_ms, true);
+    assert!(report.verify.as_ref().is_some_and(|verdict| verdict.ok), "{}", report.table());
+    report
+}
+
+/// Sends ticks of any of `loadgen`'s profiles; the ledger can only be verified where nobody else sends.
+pub fn load_of(
+    profile: &str,
+    grpc: SocketAddr,
+    overrides: &[&str],
+    duration_ms: i64,
+    verify: bool,
+) -> loadgen::report::Report {
     let overrides: Vec<_> = overrides.iter().map(ToString::to_string).collect();
-    let profile = loadgen::profile::Profile::load("market", &overrides).unwrap();
+    let profile = loadgen::profile::Profile::load(profile, &overrides).unwrap();
     profile.check().unwrap();
     let (server, limit) = (format!("http://{grpc}"), loadgen::plan::Limit::For(duration_ms * 1_000_000));
     let options = loadgen::run::Options {
-        verify: true,
+        verify,
         settle: PATIENCE,
         stream_ticks: Some(100),
         ..loadgen::run::Options::new(loadgen::connect::Server::open(server), limit)
     };
     let report = block_on(loadgen::run::run(profile, &options)).unwrap();
     assert_eq!(report.ticks.unaccounted, 0, "{}", report.table());
-    assert!(report.verify.as_ref().is_some_and(|verdict| verdict.ok), "{}", report.table());
     report
 }
 

@@ -13,6 +13,7 @@ mod metrics;
 mod outage;
 mod producer;
 mod refusals;
+mod reload;
 #[cfg(feature = "kafka-tls")]
 mod secure;
 mod spool;

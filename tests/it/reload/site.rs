@@ -40,6 +40,11 @@ pub fn failed(output: &Output, code: i32) -> String {
 impl Site {
     /// Starts a copy of a shipped topology, with copies of the shipped specs but `asic_metrics`.
     pub fn start(topology: &str) -> Self {
+        Self::start_as(topology, |text| text)
+    }
+
+    /// As [`Site::start`], of a topology that `change` has changed.
+    pub fn start_as(topology: &str, change: impl FnOnce(String) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let specs = dir.path().join("specs");
         fs::create_dir(&specs).unwrap();
@@ -47,7 +52,7 @@ impl Site {
             fs::copy(root().join("specs").join(name), specs.join(name)).unwrap();
         }
         let text = fs::read_to_string(root().join("topologies").join(topology)).unwrap();
-        let text = text.replace("./specs", specs.to_str().unwrap());
+        let text = change(text.replace("./specs", specs.to_str().unwrap()));
         let path = dir.path().join("topology.yaml");
         fs::write(&path, text).unwrap();
         let server = Server::spawn_at(quiet_port(), path.to_str().unwrap(), &dir.path().join("data"), &[]);
