@@ -400,8 +400,10 @@ impl Store {
         let store = self.spec(spec);
         let head = BarHead { series: bar.series, start: bar.start, revision: bar.revision, ..BarHead::default() };
         let key = superseded_key(&head, bar.window, &store.spec.name);
-        for space in later {
-            let Some(frame) = self.inner.kv.get(space, &key)? else { continue };
+        // A partition may have been begun since these were listed, and have what was replaced since.
+        let listed_now = std::iter::once_with(|| self.outbox_parts().0).flatten().map(|part| part.superseded);
+        for space in later.iter().cloned().chain(listed_now.filter(|space| !later.contains(space))) {
+            let Some(frame) = self.inner.kv.get(&space, &key)? else { continue };
             let mut state = Vec::new();
             let read =
                 value::open(&key, &frame).and_then(|payload| bar_bytes::decode(&key[..12], &payload, &mut state));

@@ -104,3 +104,36 @@ fn on_both_sides_the_oldest_go_and_positions_never_come_back() {
         assert!(shown.len() < 240, "nothing was dropped");
     });
 }
+
+#[test]
+fn no_revision_is_lost_to_a_reader_while_amendments_begin_new_partitions() {
+    const ROUNDS: i64 = 2_000;
+    let store = Side::Memory(Default::default()).store();
+    let spool = Spool { bytes: 1 << 30, age: i64::MAX, when_spent: WhenSpent::DropOldest };
+    let (sink, granularities) = ("publish".to_owned(), vec![true, false]);
+    let follower = store.follow(Following { sink, spec: A, granularities, spool, from_earliest: true }).unwrap();
+    let writer = {
+        let store = store.clone();
+        std::thread::spawn(move || {
+            // A revision of one bar after another, each in a partition of its own.
+            for round in 0..ROUNDS {
+                store_bars(&store, &[(0, round / 4)], 5, NOW + round * HOUR);
+            }
+        })
+    };
+    let (mut next, mut seen) = (follower.next_outstanding(0).0, Vec::new());
+    while seen.len() < ROUNDS as usize {
+        next = next.max(store.outbox_kept().start);
+        let stretch = store.outbox_for(&follower, (next, u64::MAX), 10, true).unwrap();
+        for commit in &stretch.commits {
+            assert!(commit.lost.is_empty(), "{:?} after {} revisions", commit.lost, seen.len());
+            for (head, previous) in commit.bars.heads.iter().zip(&commit.previous) {
+                assert_eq!(previous.as_ref().map(|(head, _)| head.revision), head.revision.checked_sub(1));
+                seen.push((head.start, head.revision));
+            }
+        }
+        next = stretch.next;
+    }
+    writer.join().unwrap();
+    assert!(seen.is_sorted(), "revisions come in order");
+}
