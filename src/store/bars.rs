@@ -101,9 +101,7 @@ impl Store {
                 }
                 flow
             })?;
-            for (key, frame) in corrupt {
-                self.inner.quarantine.take(Kind::Bar, &part.space, &key, &frame, None);
-            }
+            self.inner.quarantine.take_all(Kind::Bar, &part.space, corrupt);
             if flow.is_break() {
                 break;
             }
@@ -152,9 +150,7 @@ impl Store {
                 None => break,
             }
         }
-        for (key, frame) in corrupt {
-            self.inner.quarantine.take(Kind::Bar, space, &key, &frame, None);
-        }
+        self.inner.quarantine.take_all(Kind::Bar, space, corrupt);
         Ok(flow)
     }
 

@@ -48,9 +48,7 @@ impl Store {
             }
             ControlFlow::Continue(())
         })?;
-        for (key, frame) in corrupt {
-            self.inner.quarantine.take(Kind::Inbox, &space, &key, &frame, None);
-        }
+        self.inner.quarantine.take_all(Kind::Inbox, &space, corrupt);
         Ok(())
     }
 

@@ -180,9 +180,7 @@ impl Store {
             }
         })?;
         let damaged = !corrupt.is_empty();
-        for (key, frame) in corrupt {
-            self.inner.quarantine.take(Kind::Meta, keys::META, &key, &frame, None);
-        }
+        self.inner.quarantine.take_all(Kind::Meta, keys::META, corrupt);
         Ok(found.counted(damaged))
     }
 

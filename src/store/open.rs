@@ -286,8 +286,6 @@ fn load_checkpoints(kv: &dyn Kv, quarantine: &Quarantine) -> Result<BTreeMap<(u1
         Some(checkpoint) => _ = found.insert((checkpoint.instances, checkpoint.instance), checkpoint),
         None => corrupt.push((key.to_vec(), frame)),
     })?;
-    for (key, frame) in corrupt {
-        quarantine.take(Kind::Meta, keys::META, &key, &frame, None);
-    }
+    quarantine.take_all(Kind::Meta, keys::META, corrupt);
     Ok(found)
 }

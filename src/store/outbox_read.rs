@@ -177,9 +177,7 @@ impl Store {
             }
             if bars < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        for (key, frame) in corrupt {
-            self.inner.quarantine.take(Kind::Outbox, &part.names, &key, &frame, None);
-        }
+        self.inner.quarantine.take_all(Kind::Outbox, &part.names, corrupt);
         Ok(found)
     }
 

@@ -39,9 +39,7 @@ impl Store {
             }
             ControlFlow::Continue(())
         })?;
-        for (key, frame) in corrupt {
-            self.inner.quarantine.take(Kind::Producer, PRODUCERS, &key, &frame, None);
-        }
+        self.inner.quarantine.take_all(Kind::Producer, PRODUCERS, corrupt);
         if silent.is_empty() { Ok(()) } else { Ok(self.inner.kv.commit(silent, Durability::Process)?) }
     }
 }

@@ -100,6 +100,13 @@ impl Quarantine {
         Ok(Self { kv, counts })
     }
 
+    /// Moves corrupt values of one space aside and leaves nothing in their place.
+    pub fn take_all(&self, kind: Kind, space: &str, corrupt: Vec<(Vec<u8>, Bytes)>) {
+        for (key, bytes) in corrupt {
+            self.take(kind, space, &key, &bytes, None);
+        }
+    }
+
     /// Moves the corrupt `bytes` of `key` aside and leaves `instead` in its place, or nothing. Where even that
     /// fails the value stays and is met again.
     pub fn take(&self, kind: Kind, space: &str, key: &[u8], bytes: &[u8], instead: Option<Bytes>) {

@@ -150,78 +150,19 @@ proptest! {
     }
 
     #[test]
-    fn restarts_and_replays_neither_lose_nor_repeat_a_tick(
-        (ticks, steps) in story(), crashes in prop::collection::vec((0..40usize, 0..3usize, any::<bool>()), 0..4),
-    ) {
+    fn restarts_and_replays_neither_lose_nor_repeat_a_tick((ticks, steps) in story(), crashes in crashes()) {
         let spec = spec(LatePolicy::Amend, SECOND);
-        let mut windows = Windows::new(spec.clone());
-        let mut stored = Stored::default();
-        let (mut at, mut now, mut checkpoints) = (0, 0, vec![0]);
-        for (number, step) in steps.iter().enumerate() {
-            now += step.pause;
-            feed(&mut windows, &spec, &ticks, at..at + step.ticks, now, &mut stored);
-            at += step.ticks;
-            checkpoints.push(windows.replay_from().unwrap_or(at as u64) as usize);
-            if let Some((_, old, orderly)) = crashes.iter().find(|(when, ..)| *when == number) {
-                if *orderly {
-                    let mut out = BarBatch::new(spec.id);
-                    windows.close_all(now, &mut out);
-                    stored.add(&spec, &out);
-                    checkpoints.push(at);
-                }
-                // The checkpoint on disk may be older than the bars beside it.
-                let from = checkpoints[checkpoints.len().saturating_sub(1 + old)];
-                windows = restore(&spec, &mut stored, at as u64);
-                for start in (from..at).step_by(7) {
-                    feed(&mut windows, &spec, &ticks, start..at.min(start + 7), now, &mut stored);
-                }
-            }
-            prop_assert_eq!(stored.ticks(0) + windows.open_ticks(), at as u64);
-        }
-        let mut out = BarBatch::new(spec.id);
-        windows.close_all(now, &mut out);
-        stored.add(&spec, &out);
-        rebuild(&spec, &mut stored);
+        let (stored, kept_out) = lives(&spec, &ticks, &steps, &crashes)?;
+        prop_assert!(kept_out.is_empty());
         check(&spec, &stored, &ticks)?;
     }
 
     #[test]
     fn after_any_restart_the_ticks_kept_out_are_those_that_would_have_been_without_it(
-        (ticks, steps) in story(), crashes in prop::collection::vec((0..40usize, 0..3usize, any::<bool>()), 0..4),
-        idle in prop_oneof![Just(FOREVER), Just(SECOND)],
+        (ticks, steps) in story(), crashes in crashes(), idle in prop_oneof![Just(FOREVER), Just(SECOND)],
     ) {
         let spec = spec(LatePolicy::Drop, idle);
-        let mut windows = Windows::new(spec.clone());
-        let (mut stored, mut kept_out) = (Stored::default(), BTreeSet::new());
-        let (mut at, mut now, mut checkpoints) = (0, 0, vec![0]);
-        for (number, step) in steps.iter().enumerate() {
-            now += step.pause;
-            kept_out.extend(feed(&mut windows, &spec, &ticks, at..at + step.ticks, now, &mut stored));
-            at += step.ticks;
-            checkpoints.push(windows.replay_from().unwrap_or(at as u64) as usize);
-            if let Some((_, old, orderly)) = crashes.iter().find(|(when, ..)| *when == number) {
-                if *orderly {
-                    let mut out = BarBatch::new(spec.id);
-                    windows.close_all(now, &mut out);
-                    stored.add(&spec, &out);
-                    checkpoints.push(at);
-                }
-                let from = checkpoints[checkpoints.len().saturating_sub(1 + old)];
-                // The ledger forgets what no checkpoint tells of: the replay has to find it again.
-                kept_out.split_off(&from);
-                windows = restore(&spec, &mut stored, at as u64);
-                for start in (from..at).step_by(7) {
-                    let range = start..at.min(start + 7);
-                    kept_out.extend(feed(&mut windows, &spec, &ticks, range, now, &mut stored));
-                }
-            }
-            let counted = stored.ticks(0) + windows.open_ticks() + kept_out.len() as u64;
-            prop_assert_eq!(counted, at as u64);
-        }
-        let mut out = BarBatch::new(spec.id);
-        windows.close_all(now, &mut out);
-        stored.add(&spec, &out);
-        rebuild(&spec, &mut stored);
+        let (stored, kept_out) = lives(&spec, &ticks, &steps, &crashes)?;
         if idle == FOREVER {
             let late = late(&ticks);
             prop_assert_eq!(&kept_out, &(0..ticks.len()).filter(|i| late[*i]).collect::<BTreeSet<_>>());
@@ -229,6 +170,56 @@ proptest! {
         let in_bars = ticks.iter().enumerate().filter(|(arrival, _)| !kept_out.contains(arrival));
         check(&spec, &stored, &in_bars.map(|(_, tick)| tick.clone()).collect::<Vec<_>>())?;
     }
+}
+
+/// After which step, how many checkpoints back the restart begins, and whether it was an orderly stop.
+type Crash = (usize, usize, bool);
+
+fn crashes() -> impl Strategy<Value = Vec<Crash>> {
+    prop::collection::vec((0..40usize, 0..3usize, any::<bool>()), 0..4)
+}
+
+/// Takes the ticks step by step, crashes and starts again; every tick is in one place all the while. Gives the bars at the
+/// end, and which arrivals were kept out of them.
+fn lives(
+    spec: &Arc<Spec>,
+    ticks: &[Tick],
+    steps: &[Step],
+    crashes: &[Crash],
+) -> Result<(Stored, BTreeSet<usize>), TestCaseError> {
+    let mut windows = Windows::new(spec.clone());
+    let (mut stored, mut kept_out) = (Stored::default(), BTreeSet::new());
+    let (mut at, mut now, mut checkpoints) = (0, 0, vec![0]);
+    for (number, step) in steps.iter().enumerate() {
+        now += step.pause;
+        kept_out.extend(feed(&mut windows, spec, ticks, at..at + step.ticks, now, &mut stored));
+        at += step.ticks;
+        checkpoints.push(windows.replay_from().unwrap_or(at as u64) as usize);
+        if let Some((_, old, orderly)) = crashes.iter().find(|(when, ..)| *when == number) {
+            if *orderly {
+                close_all(&mut windows, spec, now, &mut stored);
+                checkpoints.push(at);
+            }
+            // The checkpoint on disk may be older than the bars beside it.
+            let from = checkpoints[checkpoints.len().saturating_sub(1 + old)];
+            // The ledger forgets what no checkpoint tells of: the replay has to find it again.
+            kept_out.split_off(&from);
+            windows = restore(spec, &mut stored, at as u64);
+            for start in (from..at).step_by(7) {
+                kept_out.extend(feed(&mut windows, spec, ticks, start..at.min(start + 7), now, &mut stored));
+            }
+        }
+        prop_assert_eq!(stored.ticks(0) + windows.open_ticks() + kept_out.len() as u64, at as u64);
+    }
+    close_all(&mut windows, spec, now, &mut stored);
+    rebuild(spec, &mut stored);
+    Ok((stored, kept_out))
+}
+
+fn close_all(windows: &mut Windows, spec: &Spec, now: TimeNs, stored: &mut Stored) {
+    let mut out = BarBatch::new(spec.id);
+    windows.close_all(now, &mut out);
+    stored.add(spec, &out);
 }
 
 fn finest(batches: &[BarBatch]) -> impl Iterator<Item = &BarHead> {
