@@ -73,7 +73,8 @@ fn specs_and_topology_change_under_load_and_every_bar_is_of_one_definition_or_sa
 
     let bars = block_on(site.server.bars("market_ticks"));
     says_so(&bars);
-    for bar in bars.iter().filter(|bar| bar.redefined && bar.late_count == 0) {
+    // What comes late for a bar from before has the metric; whether it was late is not known once its series has a new clock.
+    for bar in bars.iter().filter(|bar| bar.redefined && bar.revision == 0) {
         assert_eq!(priced(bar), 0, "two definitions in one window: {bar:?}");
     }
     let redefined = bars.iter().filter(|bar| bar.redefined).count();
