@@ -76,7 +76,8 @@ fn is_same(old: &Plan, was: &StagePlan, new: &Plan, is: &StagePlan) -> bool {
         names.map(|stage| stage.name.clone()).collect::<Vec<_>>()
     };
     was.kind.name == is.kind.name
-        && (was.instances, was.mailbox, &was.facts) == (is.instances, is.mailbox, &is.facts)
+        && (was.instances, was.scale, was.mailbox) == (is.instances, is.scale, is.mailbox)
+        && was.config.is_same(&*is.config)
         && from(old, was) == from(new, is)
 }
 

@@ -34,7 +34,7 @@ pub const KIND: Kind = Kind {
 const MAX_ROWS: usize = 1 << 18;
 
 /// The stage's `config`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// When to commit.
@@ -44,7 +44,7 @@ pub struct Config {
 }
 
 /// When to commit.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Commit {
     /// The longest a batch waits.

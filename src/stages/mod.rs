@@ -12,6 +12,7 @@ pub mod reaper;
 pub mod shard_router;
 pub mod storage_writer;
 
+use std::any::Any;
 use std::sync::Arc;
 
 use crate::runtime::{Built, Context, StageError};
@@ -54,8 +55,10 @@ pub fn build_all(context: &Context, plan: &Plan, mut given: Vec<(String, Built)>
 
 /// The config of a stage, as its kind parsed it.
 fn config_of<C: Send + Sync + 'static>(stage: &StagePlan) -> Result<Arc<C>, StageError> {
-    let config = stage.config.clone().downcast::<C>();
-    config.map_err(|_| StageError::fatal(format!("stage {:?} was given the config of another kind", stage.name)))
+    let config: Arc<dyn Any + Send + Sync> = stage.config.clone();
+    config
+        .downcast()
+        .map_err(|_| StageError::fatal(format!("stage {:?} was given the config of another kind", stage.name)))
 }
 
 /// What may work later is tried again, unless the data itself cannot be read.

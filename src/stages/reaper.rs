@@ -34,7 +34,7 @@ pub const KIND: Kind = Kind {
 };
 
 /// The stage's `config`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// How often it looks for what has expired; a budget that is spent it notices at once.
@@ -46,7 +46,7 @@ pub struct Config {
 }
 
 /// The most that is kept, over all specs.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SizeBudget {
     /// Raw ticks.

@@ -23,7 +23,7 @@ pub const KIND: Kind = Kind {
 };
 
 /// The stage's `config`: nothing to set.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {}
 

@@ -36,7 +36,7 @@ pub const KIND: Kind = Kind {
 };
 
 /// The stage's `config`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// What is kept for those who follow the bars and fall behind.
@@ -44,7 +44,7 @@ pub struct Config {
 }
 
 /// What is kept for those who follow the bars and fall behind: every revision stored, in that order.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutboxConfig {
     /// How long.

@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const IN_FLIGHT: ByteSize = ByteSize(4 << 20);
 
 /// The block `telemetry.kafka`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Host and port of some brokers of the cluster.

@@ -50,13 +50,13 @@ pub(super) fn compile_text(text: &str) -> Result<Plan, Vec<Problem>> {
     compile("test.yaml", text, KINDS.iter(), exporter, &[], MACHINE)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
 impl StageConfig for Nothing {}
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Ingest {
     pub listen: Address,
@@ -64,7 +64,7 @@ pub(super) struct Ingest {
     pub max_message: ByteSize,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Batch {
     pub rows: u64,
@@ -95,7 +95,7 @@ impl StageConfig for Ingest {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Host {
     every: Option<DurationText>,
@@ -107,21 +107,21 @@ impl StageConfig for Host {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Journal {
     commit: Commit,
     sync: Sync,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Commit {
     every: Option<DurationText>,
     bytes: Option<ByteSize>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Sync {
     #[default]
@@ -136,14 +136,14 @@ impl StageConfig for Journal {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Reaper {
     every: Option<DurationText>,
     budget: SizeBudget,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct SizeBudget {
     ticks: Option<ByteSize>,

@@ -62,7 +62,7 @@ pub struct Kind {
 #[derive(Clone)]
 pub struct ParsedConfig {
     /// The kind's own config type.
-    pub value: Arc<dyn Any + Send + Sync>,
+    pub value: Arc<dyn AnyConfig>,
     /// What the topology has to know of it.
     pub facts: Facts,
 }
@@ -92,7 +92,7 @@ pub struct Facts {
 pub type Complaint = (Cow<'static, str>, String);
 
 /// The config type of a stage kind.
-pub trait StageConfig: DeserializeOwned + Send + Sync + 'static {
+pub trait StageConfig: DeserializeOwned + PartialEq + Send + Sync + 'static {
     /// What it asks of the machine.
     fn facts(&self) -> Facts {
         Facts::default()
@@ -101,6 +101,25 @@ pub trait StageConfig: DeserializeOwned + Send + Sync + 'static {
     /// What is wrong with it.
     fn check(&self) -> Vec<Complaint> {
         Vec::new()
+    }
+}
+
+/// A config of whichever type its kind has.
+pub trait AnyConfig: Any + Send + Sync {
+    /// Whether both are of one type and say the same.
+    fn is_same(&self, other: &dyn AnyConfig) -> bool;
+}
+
+impl<C: StageConfig> AnyConfig for C {
+    fn is_same(&self, other: &dyn AnyConfig) -> bool {
+        other.downcast_ref() == Some(self)
+    }
+}
+
+impl dyn AnyConfig {
+    /// The config, if it is a `C`.
+    pub fn downcast_ref<C: 'static>(&self) -> Option<&C> {
+        (self as &dyn Any).downcast_ref()
     }
 }
 
@@ -220,13 +239,22 @@ mod tests {
 
     fn parse(text: &str) -> Result<Arc<Config>, Vec<Problem>> {
         let parsed = parse_config::<Config>(&ConfigNode::of_text(text)?)?;
-        Ok(parsed.value.downcast().unwrap())
+        let value: Arc<dyn Any + Send + Sync> = parsed.value;
+        Ok(value.downcast().unwrap())
     }
 
     #[test]
     fn what_is_left_out_has_its_default() {
         assert_eq!(*parse("").unwrap(), Config::default());
         assert_eq!(parse("batch: {linger: 1us}").unwrap().batch, Batch { rows: 7, linger: DurationText(1_000) });
+    }
+
+    #[test]
+    fn configs_are_the_same_where_what_they_say_is() {
+        let config = |text: &str| parse_config::<Config>(&ConfigNode::of_text(text).unwrap()).unwrap().value;
+        let is_same = |one, other| config(one).is_same(&*config(other));
+        assert!(is_same("", "batch: {rows: 7}") && is_same("batch: {linger: 1us}", "batch: {linger: 1000ns}"));
+        assert!(!is_same("", "batch: {rows: 8}"));
     }
 
     #[test]

@@ -22,7 +22,9 @@ pub mod telemetry;
 pub mod written;
 
 pub use compile::{Machine, compile};
-pub use kind::{Complaint, ConfigNode, Facts, Flow, Kind, Parse, ParsedConfig, Role, StageConfig, parse_config};
+pub use kind::{
+    AnyConfig, Complaint, ConfigNode, Facts, Flow, Kind, Parse, ParsedConfig, Role, StageConfig, parse_config,
+};
 pub use otlp::{CollectorPlan, CollectorTls, Compression, Protocol, Signal};
 pub use overrides::Override;
 pub use plan::{Budget, MailboxPlan, Plan, ScalePlan, StagePlan, WhenFull};

@@ -1,6 +1,5 @@
 //! A checked topology: what is launched, and what it may take of the machine.
 
-use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +8,7 @@ use std::sync::Arc;
 use crate::model::DurationNs;
 use crate::spec::units::{format_bytes, format_duration};
 
-use super::kind::{Facts, Kind, Role};
+use super::kind::{AnyConfig, Facts, Kind, Role};
 use super::security::Security;
 use super::telemetry::TelemetryPlan;
 
@@ -72,7 +71,7 @@ pub struct StagePlan {
     /// The mailbox of each instance; without meaning for a source.
     pub mailbox: MailboxPlan,
     /// The kind's own config type.
-    pub config: Arc<dyn Any + Send + Sync>,
+    pub config: Arc<dyn AnyConfig>,
     /// What it asks of the machine.
     pub facts: Facts,
     /// The largest envelope it sends, in bytes: its own claim, or else the largest it receives.

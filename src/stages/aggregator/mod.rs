@@ -35,7 +35,7 @@ pub const KIND: Kind = Kind {
 };
 
 /// The stage's `config`: nothing to set, windows are the specs' business.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {}
 

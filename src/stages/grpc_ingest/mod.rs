@@ -37,7 +37,7 @@ pub const KIND: Kind = Kind {
 };
 
 /// The stage's `config`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where it listens; all instances share the port.
@@ -51,7 +51,7 @@ pub struct Config {
 }
 
 /// When a batch leaves.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchConfig {
     /// As soon as it has this many ticks.

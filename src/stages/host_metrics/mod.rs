@@ -45,7 +45,7 @@ const DIMENSIONS: [&str; 3] = ["host", "resource", "device"];
 const SHORTEST: DurationNs = 10 * MILLISECOND;
 
 /// The stage's `config`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Time between two readings; at least 10 ms.
@@ -296,9 +296,8 @@ mod tests {
     fn readings_more_often_than_every_10ms_are_refused() {
         let parse = |text| (KIND.parse)(&ConfigNode::of_text(text).unwrap());
         assert_eq!(parse("every: 9ms").err().unwrap()[0].allowed.as_deref(), Some("10ms or longer"));
-        let config = parse("every: 10ms").unwrap().value.downcast::<Config>().unwrap();
-        assert_eq!(config.every.0, SHORTEST);
-        assert_eq!(parse("").unwrap().value.downcast::<Config>().unwrap().every.0, 100 * MILLISECOND);
+        let every = |text| parse(text).unwrap().value.downcast_ref::<Config>().unwrap().every.0;
+        assert_eq!((every("every: 10ms"), every("")), (SHORTEST, 100 * MILLISECOND));
     }
 
     /// A source on this machine, at 10 ms, with the receiving end of a lane of `capacity`.

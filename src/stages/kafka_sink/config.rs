@@ -16,7 +16,7 @@ use crate::store::{Spool, WhenSpent};
 use crate::topology::{Complaint, Facts, StageConfig};
 
 /// The stage's `config`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Host and port of some brokers of the cluster.
@@ -77,7 +77,7 @@ pub enum OnFailure {
 }
 
 /// What is kept for a broker that does not take it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpoolConfig {
     /// How much at most.

@@ -51,7 +51,7 @@ const GROWTH: u64 = 4;
 const LEAVING: Duration = Duration::from_secs(5);
 
 /// The stage's `config`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Host and port of some brokers of the cluster.
@@ -75,7 +75,7 @@ pub struct Config {
 }
 
 /// When messages are claimed.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Commit {
     /// The longest the first message waits.

@@ -267,7 +267,7 @@ fn bits(value: Value) -> u64 {
     }
 }
 
-#[derive(serde::Deserialize)]
+#[derive(PartialEq, serde::Deserialize)]
 struct Nothing {}
 
 impl StageConfig for Nothing {}
@@ -288,7 +288,7 @@ fn plan() -> Plan {
         instances: 1,
         scale: None,
         mailbox: MailboxPlan { capacity: 4, when_full: WhenFull::Block },
-        config: Arc::new(()),
+        config: Arc::new(Nothing {}),
         facts: Facts::default(),
         batch_bytes: 0,
     };
