@@ -205,6 +205,7 @@ impl Stage for KafkaSink {
 }
 
 impl KafkaSink {
+    /// Hears what became of the records of earlier steps, then hands over more: so that `now` tells the two apart.
     fn step(&mut self, now: TimeNs) -> Result<(), StageError> {
         self.poll(now)?;
         self.split_backlog();
@@ -219,7 +220,6 @@ impl KafkaSink {
         }
         let handed = if self.may_send() { self.hand_over(now)? } else { 0 };
         self.commit_if_due(now);
-        self.poll(now)?;
         self.feeds.iter_mut().for_each(|feed| self.unsaved |= feed.settle());
         self.save_if_due(now)?;
         self.tell();
