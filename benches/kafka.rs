@@ -7,14 +7,17 @@
 //!
 //! `cargo bench --bench kafka`; `BARS` (300 000) and `PAIRS` (3) in the environment. Needs Java and Maven.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use barline::broker::client_config;
 use barline::broker::settings::{Connection, Producing};
+use common::{barline, free_port, get, number, until, until_ready};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -35,16 +38,12 @@ fn main() {
     println!("median ratio {:.2}", ratios[ratios.len() / 2]);
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 fn pair(bars: u64) -> (f64, f64) {
     let dir = tempfile::tempdir().unwrap();
     let ports = std::array::from_fn(|_| free_port());
     let [grpc, http, _, kafka] = ports;
-    let mut server = barline(dir.path(), ports);
-    until("barline is ready", || get(http, "/ready").is_some_and(|(status, _)| status == 200));
+    let mut server = edge(dir.path(), ports);
+    until_ready(http);
     load(grpc, bars);
     until("every bar is stored", || outstanding(http).is_some_and(|(_, waiting)| waiting >= bars));
     let (_, bars) = outstanding(http).unwrap();
@@ -54,7 +53,7 @@ fn pair(bars: u64) -> (f64, f64) {
     let mut broker = broker(dir.path(), kafka.port());
     let bootstrap = kafka.to_string();
     send("warm", &bootstrap, &(0..bars).map(any_record).collect::<Vec<_>>());
-    let mut server = barline(dir.path(), ports);
+    let mut server = edge(dir.path(), ports);
     until("the sink finds the broker", || outstanding(http).is_some_and(|(delivered, _)| delivered > 0));
     let (before, start) = (outstanding(http).unwrap().0, Instant::now());
     until("every bar is sent", || outstanding(http).is_some_and(|(_, waiting)| waiting == 0));
@@ -76,21 +75,15 @@ fn any_record(number: u64) -> OwnedMessage {
     OwnedMessage::new(Some(text(800)), Some(text(16)), String::new(), Timestamp::NotAvailable, 0, 0, Some(headers))
 }
 
-fn barline(dir: &Path, [grpc, http, metrics, kafka]: [SocketAddr; 4]) -> Child {
-    let set = |text: String| ["--set".to_owned(), text];
-    Command::new(env!("CARGO_BIN_EXE_barline"))
-        .args(["run", "topologies/edge-kafka.yaml", "--quiet", "--data-dir"])
-        .arg(dir.join("data"))
-        .args(set(format!("ingest.listen={grpc}")))
-        .args(set(format!("http.listen={http}")))
-        .args(set(format!("metrics.listen={metrics}")))
-        .args(set(format!("publish.brokers=[\"{kafka}\"]")))
-        .args(set("publish.specs=[\"market_ticks\"]".to_owned()))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+fn edge(dir: &Path, [grpc, http, metrics, kafka]: [SocketAddr; 4]) -> Child {
+    let set = [
+        format!("ingest.listen={grpc}"),
+        format!("http.listen={http}"),
+        format!("metrics.listen={metrics}"),
+        format!("publish.brokers=[\"{kafka}\"]"),
+        "publish.specs=[\"market_ticks\"]".to_owned(),
+    ];
+    barline(Path::new("topologies/edge-kafka.yaml"), &dir.join("data"), &set)
 }
 
 /// Two ticks for each of so many bars, of 5 000 series.
@@ -171,25 +164,4 @@ fn create_topic(name: &str, config: &ClientConfig) {
     let topic = NewTopic::new(name, 3, TopicReplication::Fixed(1));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap();
-}
-
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").ok()?;
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).ok()?;
-    let (head, body) = reply.split_once("\r\n\r\n")?;
-    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
-}
-
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(300), "gave up waiting until {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
