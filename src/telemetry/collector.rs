@@ -31,24 +31,38 @@ pub trait Export: Message + 'static {
     const SIGNAL: Signal;
     /// The method of gRPC.
     const METHOD: &'static str;
+    /// How many points, spans or lines were not taken though the rest was, and why.
+    fn rejected(reply: Self::Reply) -> Option<(i64, String)>;
 }
 
 impl Export for ExportMetricsServiceRequest {
     type Reply = ExportMetricsServiceResponse;
     const SIGNAL: Signal = Signal::Metrics;
     const METHOD: &'static str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+
+    fn rejected(reply: Self::Reply) -> Option<(i64, String)> {
+        reply.partial_success.map(|part| (part.rejected_data_points, part.error_message))
+    }
 }
 
 impl Export for ExportTraceServiceRequest {
     type Reply = ExportTraceServiceResponse;
     const SIGNAL: Signal = Signal::Traces;
     const METHOD: &'static str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+    fn rejected(reply: Self::Reply) -> Option<(i64, String)> {
+        reply.partial_success.map(|part| (part.rejected_spans, part.error_message))
+    }
 }
 
 impl Export for ExportLogsServiceRequest {
     type Reply = ExportLogsServiceResponse;
     const SIGNAL: Signal = Signal::Logs;
     const METHOD: &'static str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+
+    fn rejected(reply: Self::Reply) -> Option<(i64, String)> {
+        reply.partial_success.map(|part| (part.rejected_log_records, part.error_message))
+    }
 }
 
 /// Where pushes of one signal go.
@@ -143,8 +157,12 @@ async fn post<M: Export>(
         request.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     *request.body_mut() = Full::from(body);
-    let (status, _) = web::send(request, access).await?;
-    if status.is_success() { Ok(()) } else { Err(format!("the collector answered {status}").into()) }
+    let (status, body) = web::send(request, access).await?;
+    if !status.is_success() {
+        return Err(format!("the collector answered {status}").into());
+    }
+    // Whoever answers in other words has taken it.
+    whole::<M>(M::Reply::decode(body).unwrap_or_default())
 }
 
 async fn call<M: Export>(
@@ -161,8 +179,15 @@ async fn call<M: Export>(
     let mut request = tonic::Request::new(message);
     *request.metadata_mut() = MetadataMap::from_headers(headers);
     let codec = tonic_prost::ProstCodec::<M, M::Reply>::default();
-    client.unary(request, PathAndQuery::from_static(M::METHOD), codec).await?;
-    Ok(())
+    whole::<M>(client.unary(request, PathAndQuery::from_static(M::METHOD), codec).await?.into_inner())
+}
+
+/// Whether all of it was taken.
+fn whole<M: Export>(reply: M::Reply) -> Result<(), Wrong> {
+    match M::rejected(reply) {
+        Some((rejected, why)) if rejected > 0 => Err(format!("{rejected} of one push rejected: {why}").into()),
+        _ => Ok(()),
+    }
 }
 
 /// An error and what caused it in the first place: "transport error" alone says nothing.

@@ -14,6 +14,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::model::TimeNs;
+use crate::topology::{Signal, TelemetryPlan};
 
 /// The most lines that wait.
 const LINES: usize = 2048;
@@ -51,6 +52,11 @@ pub struct Listener(());
 pub fn listen() -> Listener {
     LISTENERS.fetch_add(1, Relaxed);
     Listener(())
+}
+
+/// Begins to listen where `plan` has the log pushed.
+pub fn listen_for(plan: &TelemetryPlan) -> Option<Listener> {
+    plan.collector(Signal::Logs).map(|_| listen())
 }
 
 impl Drop for Listener {

@@ -23,6 +23,8 @@ pub struct Exporters {
     /// In the order of [`Signal::ALL`].
     collectors: [Option<Collector>; 3],
     kafka: Option<kafka::Exporter>,
+    /// What is logged from now on waits to be pushed.
+    _lines: Option<logs::Listener>,
 }
 
 impl Exporters {
@@ -31,14 +33,14 @@ impl Exporters {
     /// # Errors
     /// A collector or a cluster cannot be spoken to as it is written, and why.
     pub fn open(plan: &TelemetryPlan, brokers: &dyn Brokers) -> Result<Self, String> {
-        Ok(Self { collectors: collectors(plan)?, kafka: kafka::Exporter::open(plan, brokers)? })
+        let (collectors, kafka) = (collectors(plan)?, kafka::Exporter::open(plan, brokers)?);
+        Ok(Self { collectors, kafka, _lines: logs::listen_for(plan) })
     }
 
     /// Pushes until `stop` is cancelled, and a last time then.
     pub async fn run(self, observed: Observed, stop: CancellationToken) {
         let plan = &observed.plan.telemetry;
         let [metrics, traces, logs] = self.collectors;
-        let _lines = logs.is_some().then(logs::listen);
         let figures = || Some(otlp::metrics(&observed.snapshot(), plan));
         let spans = || {
             let spans = observed.context.tracer.as_ref().map_or_else(Vec::new, |tracer| tracer.take());

@@ -1,9 +1,11 @@
 //! The built binary, driven from outside.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use barline_proto::barline::barline_client::BarlineClient;
@@ -23,9 +25,16 @@ pub struct Server {
     log: PathBuf,
 }
 
-/// A port nobody listens on at the moment.
+/// A port nobody listens on at the moment, and no other test was given.
 pub fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        if given.insert(address.port()) {
+            return address;
+        }
+    }
 }
 
 /// Says on the process's stderr, past the test runner, that a test was skipped; where the variable `required` is set, that

@@ -19,7 +19,7 @@ use crate::runtime::{Context, DrainReport, Placement};
 use crate::serve::Served;
 use crate::serve::admin::{Refused, ReloadReport, Wish};
 use crate::spec::{Specs, problem};
-use crate::telemetry::push;
+use crate::telemetry::{logs, push};
 use crate::topology::Plan;
 
 /// A process from its first generation to its last.
@@ -61,6 +61,8 @@ pub(super) fn begin(
     wishes: flume::Receiver<Wish>,
 ) -> Result<(Process, Launched), Failure> {
     let (written, plan, specs) = args.read().map_err(Failure::input)?;
+    // The store may have something to tell before there is anybody to push it.
+    let _lines = logs::listen_for(&plan.telemetry);
     let seams = Seams::of(&plan).map_err(Failure::start)?;
     let app = App::over(seams.again(), plan, specs).map_err(Failure::start)?;
     let launched = app.launch(Placement::OwnArbiter);

@@ -15,7 +15,9 @@ use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, 
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
-use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
@@ -36,6 +38,8 @@ pub struct Received {
     pub logs: Vec<LogRecord>,
     /// The headers of every push, and the path it came to.
     pub heads: Vec<(String, HeaderMap)>,
+    /// How many points of every push of metrics it says it did not take.
+    pub rejects: i64,
 }
 
 /// Clones are the same one.
@@ -95,10 +99,20 @@ impl Collector {
             .with_state(self)
     }
 
-    fn take_metrics(&self, path: &str, head: HeaderMap, request: ExportMetricsServiceRequest) {
+    fn take_metrics(
+        &self,
+        path: &str,
+        head: HeaderMap,
+        request: ExportMetricsServiceRequest,
+    ) -> ExportMetricsServiceResponse {
         let mut received = self.received();
         received.heads.push((path.to_owned(), head));
         received.metrics.push(request);
+        let partial_success = (received.rejects > 0).then(|| ExportMetricsPartialSuccess {
+            rejected_data_points: received.rejects,
+            error_message: "too old".to_owned(),
+        });
+        ExportMetricsServiceResponse { partial_success }
     }
 
     fn take_traces(&self, path: &str, head: HeaderMap, request: ExportTraceServiceRequest) {
@@ -152,9 +166,14 @@ fn decoded<M: Message + Default>(head: &HeaderMap, body: &[u8]) -> M {
     M::decode(plain.as_slice()).unwrap()
 }
 
-async fn http_metrics(State(collector): State<Collector>, uri: axum::http::Uri, head: HeaderMap, body: bytes::Bytes) {
+async fn http_metrics(
+    State(collector): State<Collector>,
+    uri: axum::http::Uri,
+    head: HeaderMap,
+    body: bytes::Bytes,
+) -> Vec<u8> {
     let request = decoded(&head, &body);
-    collector.take_metrics(uri.path(), head, request);
+    collector.take_metrics(uri.path(), head, request).encode_to_vec()
 }
 
 async fn http_traces(State(collector): State<Collector>, uri: axum::http::Uri, head: HeaderMap, body: bytes::Bytes) {
@@ -173,8 +192,8 @@ impl MetricsService for Collector {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        self.take_metrics("grpc", request.metadata().clone().into_headers(), request.into_inner());
-        Ok(Response::new(ExportMetricsServiceResponse::default()))
+        let head = request.metadata().clone().into_headers();
+        Ok(Response::new(self.take_metrics("grpc", head, request.into_inner())))
     }
 }
 

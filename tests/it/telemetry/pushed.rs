@@ -168,6 +168,21 @@ fn each_signal_may_have_a_collector_of_its_own_as_opentelemetry_s_variables_say(
 }
 
 #[test]
+fn what_the_store_tells_when_it_is_opened_is_pushed_too() {
+    let (collector, dir) = (Collector::default(), tempfile::tempdir().unwrap());
+    let data = dir.path().join("data");
+    let mut server = Server::start("edge.yaml", &data, &[]);
+    server.signal("TERM");
+    assert!(server.wait().success(), "{}", server.output());
+    std::fs::remove_file(data.join("keyspaces/1/current")).unwrap();
+    let change = format!("telemetry={{otlp: {{endpoint: \"http://{}\", every: 1s}}}}", collector.listen(false, None));
+    let mut server = Server::start("edge.yaml", &data, &[&change]);
+    server.until("it is received", |_| {
+        collector.received().logs.iter().any(|record| body(record).contains("written anew from the manifest"))
+    });
+}
+
+#[test]
 fn a_collector_that_is_down_costs_a_counted_drop() {
     let nobody = free_port();
     let change = format!("telemetry={{otlp: {{endpoint: \"http://{nobody}\", every: 1s}}}}");
@@ -180,6 +195,23 @@ fn a_collector_that_is_down_costs_a_counted_drop() {
     assert_eq!(output.matches("metrics to otlp are not taken").count(), 1, "{output}");
     // The line about the one is pushed with the other; about neither there is a second.
     assert_eq!(output.matches("telemetry is dropped").count(), 2, "{output}");
+}
+
+#[test]
+fn what_a_collector_takes_in_part_is_counted_as_dropped_and_its_reason_told() {
+    for protocol in ["grpc", "http/protobuf"] {
+        let (collector, dir) = (Collector::default(), tempfile::tempdir().unwrap());
+        collector.received().rejects = 3;
+        let address = collector.listen(protocol == "grpc", None);
+        let change = format!("telemetry={{otlp: {{endpoint: \"http://{address}\", protocol: {protocol}, every: 1s}}}}");
+        let mut server = Server::start("memory.yaml", &dir.path().join("data"), &[&change]);
+        server.until("drops are counted", |server| dropped(server, "metrics") >= 2.0);
+        let told = "metrics to otlp are not taken: 3 of one push rejected: too old";
+        assert_eq!(server.output().matches(told).count(), 1, "{}", server.output());
+        collector.received().rejects = 0;
+        server.until("all is taken", |server| server.output().contains("metrics to otlp are taken again"));
+        assert_eq!(dropped(&server, "logs"), 0.0);
+    }
 }
 
 #[test]
