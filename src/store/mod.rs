@@ -7,9 +7,9 @@
 //! so that it can be dropped whole); [`types`] (questions and answers); [`open`] (with `heal` for what is damaged),
 //! [`batch`] (with [`commits`], what they cost), [`bars`], [`ticks`] and [`reap`] (the doing); [`sorted`] and [`cluster`] (the journal clustered by series);
 //! [`meta`], [`ledger`] and [`quarantine`] (what is remembered, what is counted, what is put aside); `producers` (whose
-//! batches are in the journal), [`inbox`] (what is claimed and not in the journal yet), [`outbox`] (the bars in the order they were stored), [`cursor`] and [`follower`]
-//! (who follows them) and `upkeep` (what the operators'
-//! tools need).
+//! batches are in the journal), [`inbox`] (what is claimed and not in the journal yet), [`outbox`] (the bars in the order
+//! they were stored), [`cursor`], [`fate`] and [`follower`] (who follows them, and what became of them) and `upkeep` (what
+//! the operators' tools need).
 
 pub mod bar_bytes;
 pub mod bars;
@@ -22,6 +22,7 @@ mod dir_check;
 mod disk_options;
 pub mod doom;
 mod expired;
+pub mod fate;
 pub mod fjall;
 pub mod follower;
 mod heal;
@@ -56,8 +57,9 @@ pub mod value;
 pub use batch::StoreBatch;
 pub use cluster::{Clustering, Step};
 pub use cursor::Cursor;
+pub use fate::{Fate, FollowerCounts, GivenUp, Refused, Settled};
 pub use fjall::Fjall;
-pub use follower::{Fate, Follower, FollowerCounts, Following, GivenUp, Refused, Settled, Spool, WhenSpent};
+pub use follower::{Follower, Following, Spool, WhenSpent};
 pub use heal::is_sound_record;
 pub use hooked::Hooked;
 pub use kv::{Durability, Kv, KvError, Op, Snapshot};

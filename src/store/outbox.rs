@@ -18,7 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::follower::{Follower, Following, GivenUp, WhenSpent};
+use super::fate::GivenUp;
+use super::follower::{Follower, Following, WhenSpent};
 use super::keys::{order, unorder};
 use super::outbox_bytes::{Entry, write_content};
 use super::{Kv, Op, Store, StoreBatch, StoreError, value};
