@@ -371,9 +371,8 @@ impl Reader {
         self.up();
         tracing::info!(stage = self.stage, partitions = partitions.len(), "group joined");
         self.held.extend(partitions.into_iter().map(|partition| (partition, Held::default())));
-        if self.paused {
-            self.consumer.pause(true);
-        }
+        // A partition that was held back when it was lost comes back so.
+        self.consumer.pause(self.paused);
         self.learn();
     }
 

@@ -1,6 +1,6 @@
 //! The reader with a member that does what a test says.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ use crate::window::state;
 
 const LIMITS: Limits = Limits { every: Duration::from_millis(1), bytes: 1 << 20, outstanding: 8 << 20 };
 
+/// After so many polls that told nothing the commits that are still awaited will not come.
+const IDLE: u32 = 100;
+
 /// What the coordinator knows, and what happens next.
 #[derive(Default)]
 struct Script {
@@ -24,6 +27,11 @@ struct Script {
     committed: BTreeMap<Partition, Position>,
     /// How the coming commits end: taken and answered, taken without an answer, refused.
     commits: VecDeque<(bool, bool)>,
+    held: BTreeSet<Partition>,
+    /// Partitions whose messages are held back, by librdkafka's rule: a partition that is lost and comes again still is.
+    paused: BTreeSet<Partition>,
+    /// Polls that told nothing.
+    idle: u32,
     stop: CancellationToken,
 }
 
@@ -33,8 +41,9 @@ struct Member(Arc<Mutex<Script>>);
 impl Consumer for Member {
     fn poll(&mut self, _: Duration) -> Option<Happening> {
         let mut script = self.0.lock().unwrap();
-        let next = script.happenings.pop_front();
-        if next.is_none() && script.commits.is_empty() {
+        let next = script.happenings.pop_front().filter(|next| script.tells(next));
+        script.idle += u32::from(next.is_none());
+        if next.is_none() && script.commits.is_empty() || script.idle > IDLE {
             script.stop.cancel();
         }
         next
@@ -54,7 +63,23 @@ impl Consumer for Member {
         Ok(partitions.iter().filter_map(|partition| script.committed.get(partition).cloned()).collect())
     }
 
-    fn pause(&mut self, _: bool) {}
+    fn pause(&mut self, paused: bool) {
+        let Script { held, paused: all, .. } = &mut *self.0.lock().unwrap();
+        if paused { all.extend(held.iter().cloned()) } else { all.retain(|partition| !held.contains(partition)) }
+    }
+}
+
+impl Script {
+    /// Whether something is told, and not held back.
+    fn tells(&mut self, happening: &Happening) -> bool {
+        match happening {
+            Happening::Assigned(partitions) => self.held.extend(partitions.iter().cloned()),
+            Happening::Revoked(partitions) => self.held.retain(|partition| !partitions.contains(partition)),
+            Happening::Message(partition, ..) => return !self.paused.contains(partition),
+            Happening::Down(_) | Happening::Fatal(_) => {}
+        }
+        true
+    }
 }
 
 fn partition(number: i32) -> Partition {
@@ -134,6 +159,23 @@ fn messages_of_a_partition_that_was_taken_away_are_its_next_holders() {
         script.commits.push_back((true, true));
     }
     assert_eq!(run(&store, &member), [(1, 0, 2)]);
+}
+
+#[test]
+fn a_partition_that_was_held_back_when_it_was_lost_is_read_when_it_comes_again() {
+    let (store, member) = (store(), Member::default());
+    {
+        let mut script = member.0.lock().unwrap();
+        script.happenings.push_back(Happening::Assigned(vec![partition(0)]));
+        script.happenings.extend(messages(0, 0..3));
+        // While it tries to commit again, the partition goes; it comes back when nothing is held back any more.
+        script.commits.extend([(false, false), (true, true)]);
+        script.happenings.push_back(Happening::Revoked(vec![partition(0)]));
+        script.happenings.push_back(Happening::Assigned(vec![]));
+        script.happenings.push_back(Happening::Assigned(vec![partition(0)]));
+        script.happenings.extend(messages(0, 0..5));
+    }
+    assert_eq!(run(&store, &member), [(0, 0, 5)]);
 }
 
 #[test]

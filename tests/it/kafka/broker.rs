@@ -1,134 +1,48 @@
 //! Brokers for tests: a real Apache Kafka (`scripts/kafka`), and librdkafka's mock cluster in this process.
+//!
+//! A test runs on [`both`] where the mock can carry it. What it cannot, so that those tests have a real one alone:
+//!
+//! - what transactions are for: it takes their protocol, but forgets the position, fences no predecessor, shows what was not
+//!   committed, and never gives one up;
+//! - SASL, TLS and access rules: it knows neither users nor certificates, only topics that are refused to everybody;
+//! - topics that a client makes or deletes, and their settings: it has no such requests, and makes whatever topic a producer
+//!   asks for, with four partitions;
+//! - refusing one record among others: errors are for whole requests;
+//! - dying together with barline: it lives in the process of the test and has no disk;
+//! - readers of other makes (the OpenTelemetry Collector), and more than 5 MB in a partition, where it forgets the oldest.
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+mod mock;
+mod real;
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-use crate::harness::skip;
-
-/// Set by `.ci/run`: then a broker that cannot be started is a failure.
-const REQUIRED: &str = "BARLINE_REQUIRE_KAFKA";
-
-/// A broker of a test's own; it ends with the guard, and with the process if that is killed.
-pub struct RealKafka {
-    guard: Child,
-    dir: tempfile::TempDir,
-    facts: HashMap<String, String>,
-    options: Vec<String>,
-}
-
-/// Starts a real broker; `None` where this machine has no Java or Maven, which is told on stderr.
-pub fn real(options: &[&str]) -> Option<RealKafka> {
-    let dir = tempfile::tempdir().unwrap();
-    let options: Vec<_> = options.iter().map(ToString::to_string).collect();
-    match guarded(dir.path(), &options) {
-        Ok((guard, facts)) => Some(RealKafka { guard, dir, facts, options }),
-        Err(reason) => {
-            skip(REQUIRED, &reason);
-            None
-        }
-    }
-}
-
-fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka")
-}
-
-/// One installation at a time; the script has a lock of its own, but its waiting would look like a hang.
-static STARTING: Mutex<()> = Mutex::new(());
-
-fn guarded(dir: &Path, options: &[String]) -> Result<(Child, HashMap<String, String>), String> {
-    let _one = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut command = Command::new(script());
-    command.arg("guard").arg(dir.join("kafka")).args(options);
-    let mut guard = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut facts = HashMap::new();
-    for line in BufReader::new(guard.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
-        if line == "ready" {
-            return Ok((guard, facts));
-        }
-        facts.extend(line.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())));
-    }
-    let output = guard.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    if output.status.code() == Some(3) { Err(said) } else { panic!("scripts/kafka: {said}") }
-}
-
-impl RealKafka {
-    /// Where a client without any security goes.
-    pub fn bootstrap(&self) -> &str {
-        self.fact("bootstrap")
-    }
-
-    /// What the script tells of the broker: `sasl`, `tls`, `mtls`, `ca`, `certificate`, `key`.
-    pub fn fact(&self, name: &str) -> &str {
-        &self.facts[name]
-    }
-
-    /// Makes a topic.
-    pub fn create_topic(&self, name: &str, partitions: i32) {
-        create_topic(self.bootstrap(), name, partitions, &[]);
-    }
-
-    /// Kafka's own tool for access rules.
-    pub fn acl(&self, arguments: &[&str]) {
-        let status = Command::new(script()).arg("acl").arg(self.bootstrap()).args(arguments).output().unwrap();
-        assert!(status.status.success(), "{status:?}");
-    }
-
-    /// Sends the broker's process a signal, `-STOP` for instance.
-    pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, self.fact("pid")]).status().unwrap();
-        assert!(status.success());
-    }
-
-    /// Kills the broker at once.
-    pub fn kill(&mut self) {
-        drop(self.guard.stdin.take());
-        self.guard.wait().unwrap();
-    }
-
-    /// Starts it again where it was.
-    pub fn restart(&mut self) {
-        let (guard, facts) = guarded(self.dir.path(), &self.options).unwrap();
-        (self.guard, self.facts) = (guard, facts);
-    }
-}
-
-impl Drop for RealKafka {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
+pub use mock::Mock;
+pub use real::{RealKafka, real};
 
 /// A broker that a test is run on.
 pub enum Broker {
     /// librdkafka's mock cluster.
-    Mock(MockCluster<'static, DefaultProducerContext>),
+    Mock(Mock),
     /// A real one.
     Real(RealKafka),
 }
 
 /// The mock, and a real broker where there can be one.
 pub fn both() -> impl Iterator<Item = Broker> {
-    let mock = MockCluster::new(1).unwrap();
-    std::iter::once(Broker::Mock(mock)).chain(std::iter::once_with(|| real(&[])).flatten().map(Broker::Real))
+    both_with(&[])
+}
+
+/// As [`both`], the real one with options of its own.
+pub fn both_with(options: &[&str]) -> impl Iterator<Item = Broker> {
+    let mock = std::iter::once_with(|| Broker::Mock(Mock::start()));
+    mock.chain(std::iter::once_with(|| real(options)).flatten().map(Broker::Real))
 }
 
 impl Broker {
     /// Where clients go.
     pub fn bootstrap(&self) -> String {
         match self {
-            Self::Mock(mock) => mock.bootstrap_servers(),
+            Self::Mock(mock) => mock.bootstrap(),
             Self::Real(real) => real.bootstrap().to_owned(),
         }
     }
@@ -136,32 +50,56 @@ impl Broker {
     /// Makes a topic.
     pub fn create_topic(&self, name: &str, partitions: i32) {
         match self {
-            Self::Mock(mock) => mock.create_topic(name, partitions, 1).unwrap(),
+            Self::Mock(mock) => mock.create_topic(name, partitions),
             Self::Real(real) => real.create_topic(name, partitions),
         }
     }
-}
 
-/// Makes a topic with settings of its own.
-pub fn create_topic(bootstrap: &str, name: &str, partitions: i32, settings: &[(&str, &str)]) {
-    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
-    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-    for (key, value) in settings {
-        topic = topic.set(key, value);
+    /// Sees to it that a topic is missing until it is made: the mock would make it with so many `partitions` at the first
+    /// question.
+    pub fn lack_topic(&self, name: &str, partitions: i32) {
+        if let Self::Mock(mock) = self {
+            mock.create_topic(name, partitions);
+            mock.fail_topic(name, RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+        }
     }
-    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for result in runtime.block_on(admin.create_topics([&topic], &options)).unwrap() {
-        result.unwrap();
-    }
-}
 
-/// Deletes a topic.
-pub fn delete_topic(bootstrap: &str, name: &str) {
-    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
-    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for result in runtime.block_on(admin.delete_topics(&[name], &options)).unwrap() {
-        result.unwrap();
+    /// Is gone at once, and nobody listens where it was.
+    pub fn leave(&mut self) {
+        match self {
+            Self::Mock(mock) => mock.listen(false),
+            Self::Real(real) => real.kill(),
+        }
+    }
+
+    /// Is there again, where it was and with what it had.
+    pub fn come_back(&mut self) {
+        match self {
+            Self::Mock(mock) => mock.listen(true),
+            Self::Real(real) => real.restart(),
+        }
+    }
+
+    /// Takes connections and says nothing any more.
+    pub fn freeze(&mut self) {
+        match self {
+            Self::Mock(mock) => mock.answer(false),
+            Self::Real(real) => real.signal("-STOP"),
+        }
+    }
+
+    /// Goes on.
+    pub fn thaw(&mut self) {
+        match self {
+            Self::Mock(mock) => mock.answer(true),
+            Self::Real(real) => real.signal("-CONT"),
+        }
+    }
+
+    /// The mock finds the next batch too large, whatever is in it; a real one finds out by itself.
+    pub fn find_too_large(&self) {
+        if let Self::Mock(mock) = self {
+            mock.fail_requests(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::bars::{added_up, once, stored, ticks};
-use super::broker::{self, RealKafka};
+use super::broker::{self, Broker};
 use super::consumer::consume;
 use super::flow::{self, MARKET, NETWORK};
 use crate::crash::{load, quiet_port};
@@ -26,9 +26,9 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 /// Kills it three times under load, each time after it has sent something, and gives it once everything is sent. The broker
 /// is killed `together` with it, or left alone.
-fn killed_three_times(kafka: &mut RealKafka, dir: &Path, sink: &[&str], together: bool) -> Server {
+fn killed_three_times(broker: &mut Broker, dir: &Path, sink: &[&str], together: bool) -> Server {
     let (grpc, data) = (quiet_port(), dir.join("data"));
-    let bootstrap = kafka.bootstrap().to_owned();
+    let bootstrap = broker.bootstrap();
     let spawn = || flow::spawn_at(grpc, &bootstrap, &data, sink);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut server = spawn();
@@ -41,14 +41,14 @@ fn killed_three_times(kafka: &mut RealKafka, dir: &Path, sink: &[&str], together
         let before = delivered(&server);
         server.until("bars are sent", |server| delivered(server) > before + 50);
         std::thread::sleep(Duration::from_millis(fastrand::u64(0..1000)));
-        if together {
+        if let (Broker::Real(kafka), true) = (&*broker, together) {
             kafka.signal("-KILL");
         }
         server.signal("KILL");
         server.wait();
         if together {
-            kafka.kill();
-            kafka.restart();
+            broker.leave();
+            broker.come_back();
         }
         server = spawn();
     }
@@ -64,10 +64,10 @@ fn killed_three_times(kafka: &mut RealKafka, dir: &Path, sink: &[&str], together
 }
 
 /// Holds the topics against what is stored; gives how many records repeat another.
-fn check(kafka: &RealKafka, server: &Server) -> usize {
+fn check(broker: &Broker, server: &Server) -> usize {
     let mut repeated = 0;
     for (spec, topic) in SPECS {
-        let records = consume(kafka.bootstrap(), topic, true);
+        let records = consume(&broker.bootstrap(), topic, true);
         let (firsts, again) = once(&records);
         let stored = stored(server, spec);
         assert_eq!(added_up(firsts.iter().copied()), stored, "{spec}");
@@ -84,27 +84,29 @@ fn check(kafka: &RealKafka, server: &Server) -> usize {
 
 #[test]
 fn three_kills_lose_no_bar_and_what_comes_again_bears_the_same_id_and_revision() {
-    let Some(mut kafka) = broker::real(&[]) else { return };
+    for mut broker in broker::both() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = killed_three_times(&mut broker, dir.path(), &[], false);
+        check(&broker, &server);
+        flow::stop(server);
+    }
+}
+
+/// Whoever reads committed records sees every revision once.
+fn exactly_once(together: bool) {
+    let Some(mut broker) = broker::real(&[]).map(Broker::Real) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let server = killed_three_times(&mut kafka, dir.path(), &[], false);
-    check(&kafka, &server);
+    let server = killed_three_times(&mut broker, dir.path(), &["publish.exactly_once=true"], together);
+    assert_eq!(check(&broker, &server), 0);
     flow::stop(server);
 }
 
 #[test]
 fn three_kills_with_exactly_once_show_a_committed_reader_every_revision_once_and_sums_add_up() {
-    let Some(mut kafka) = broker::real(&[]) else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let server = killed_three_times(&mut kafka, dir.path(), &["publish.exactly_once=true"], false);
-    assert_eq!(check(&kafka, &server), 0);
-    flow::stop(server);
+    exactly_once(false);
 }
 
 #[test]
 fn three_kills_together_with_the_broker_show_a_committed_reader_every_revision_once_too() {
-    let Some(mut kafka) = broker::real(&[]) else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let server = killed_three_times(&mut kafka, dir.path(), &["publish.exactly_once=true"], true);
-    assert_eq!(check(&kafka, &server), 0);
-    flow::stop(server);
+    exactly_once(true);
 }

@@ -68,20 +68,21 @@ fn metrics_reach_a_topic_as_a_collector_would_be_pushed_them() {
 
 #[test]
 fn a_broker_that_goes_away_costs_counted_drops_and_the_next_record_arrives_when_it_is_back() {
-    let Some(mut kafka) = broker::real(&[]) else { return };
-    kafka.create_topic(TOPIC, 1);
-    let dir = tempfile::tempdir().unwrap();
-    let short = "telemetry.kafka.properties={socket.timeout.ms: \"1000\"}";
-    let mut server = start(kafka.bootstrap(), &dir.path().join("data"), &[short]);
-    server.until("records are sent", |server| ended(server, "sent") >= 2);
-    kafka.kill();
-    server.until("drops are counted", |server| ended(server, "dropped") >= 2);
-    let (sent, output) = (ended(&server, "sent"), server.output());
-    assert_eq!(output.matches("metrics to kafka are not taken").count(), 1, "{output}");
-    kafka.restart();
-    server.until("records are sent again", |server| ended(server, "sent") > sent);
-    assert!(server.output().contains("metrics to kafka are taken again"), "{}", server.output());
-    consume(kafka.bootstrap(), TOPIC, true).iter().for_each(check);
+    for mut broker in broker::both() {
+        broker.create_topic(TOPIC, 1);
+        let (dir, bootstrap) = (tempfile::tempdir().unwrap(), broker.bootstrap());
+        let short = "telemetry.kafka.properties={socket.timeout.ms: \"1000\"}";
+        let mut server = start(&bootstrap, &dir.path().join("data"), &[short]);
+        server.until("records are sent", |server| ended(server, "sent") >= 2);
+        broker.leave();
+        server.until("drops are counted", |server| ended(server, "dropped") >= 2);
+        let (sent, output) = (ended(&server, "sent"), server.output());
+        assert_eq!(output.matches("metrics to kafka are not taken").count(), 1, "{output}");
+        broker.come_back();
+        server.until("records are sent again", |server| ended(server, "sent") > sent);
+        assert!(server.output().contains("metrics to kafka are taken again"), "{}", server.output());
+        consume(&bootstrap, TOPIC, true).iter().for_each(check);
+    }
 }
 
 #[test]
@@ -96,19 +97,24 @@ fn without_a_broker_drops_are_counted_with_the_reason_and_a_stop_ends_in_time() 
 
 #[test]
 fn a_topic_that_is_missing_costs_counted_drops_until_it_is_there() {
-    let Some(kafka) = broker::real(&[]) else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let mut server = start(kafka.bootstrap(), &dir.path().join("data"), &[]);
-    server.until("drops are counted", |server| ended(server, "dropped") >= 2);
-    assert!(server.output().contains("is missing: create it"), "{}", server.output());
-    kafka.create_topic(TOPIC, 1);
-    server.until("records are sent", |server| ended(server, "sent") >= 1);
-    consume(kafka.bootstrap(), TOPIC, true).iter().for_each(check);
+    for broker in broker::both() {
+        broker.lack_topic(TOPIC, 1);
+        let (dir, bootstrap) = (tempfile::tempdir().unwrap(), broker.bootstrap());
+        let mut server = start(&bootstrap, &dir.path().join("data"), &[]);
+        server.until("drops are counted", |server| ended(server, "dropped") >= 2);
+        assert!(server.output().contains("is missing: create it"), "{}", server.output());
+        broker.create_topic(TOPIC, 1);
+        server.until("records are sent", |server| ended(server, "sent") >= 1);
+        consume(&bootstrap, TOPIC, true).iter().for_each(check);
+    }
 }
 
 #[test]
 fn a_reload_moves_metrics_to_another_topic() {
-    let broker = Broker::Mock(rdkafka::mocking::MockCluster::new(1).unwrap());
+    broker::both().for_each(|broker| reload_moves(&broker));
+}
+
+fn reload_moves(broker: &Broker) {
     ["one", "two"].iter().for_each(|topic| broker.create_topic(topic, 1));
     let dir = tempfile::tempdir().unwrap();
     let shipped = std::fs::read_to_string(crate::harness::root().join("topologies/memory.yaml")).unwrap();

@@ -17,3 +17,6 @@ mod reload;
 #[cfg(feature = "kafka-tls")]
 mod secure;
 mod spool;
+mod ticks;
+mod told;
+mod transactions;

@@ -1,8 +1,10 @@
 //! A broker that is there and does not take what it is sent: every cause is told in words, and only what it concerns waits.
 
+use rdkafka::types::RDKafkaRespErr;
+
 use super::bars::{added_up, once, stored};
 use super::batches::{batches, send};
-use super::broker::{self, RealKafka};
+use super::broker::{self, Broker, Mock, RealKafka};
 use super::consumer::consume;
 use super::flow::{self, MARKET, NETWORK, NO_NEW_TOPICS};
 use crate::crash::load;
@@ -21,10 +23,14 @@ fn sasl(user: &str, password: &str) -> String {
 
 #[test]
 fn a_missing_topic_is_told_again_and_again_and_only_its_bars_wait_until_it_is_there() {
-    let Some(kafka) = broker::real(&[]) else { return };
-    kafka.create_topic(NETWORK, 1);
-    let dir = tempfile::tempdir().unwrap();
-    let mut server = flow::start(kafka.bootstrap(), &dir.path().join("data"), &[NO_NEW_TOPICS]);
+    broker::both().for_each(|broker| missing(&broker));
+}
+
+fn missing(broker: &Broker) {
+    broker.create_topic(NETWORK, 1);
+    broker.lack_topic(MARKET, 1);
+    let (dir, bootstrap) = (tempfile::tempdir().unwrap(), broker.bootstrap());
+    let mut server = flow::start(&bootstrap, &dir.path().join("data"), &[NO_NEW_TOPICS]);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut loads = load::start(server.grpc, dir.path(), 1, &runtime);
     flow::until_told(&mut server, &format!("topic \"{MARKET}\" is missing: create it"));
@@ -32,10 +38,10 @@ fn a_missing_topic_is_told_again_and_again_and_only_its_bars_wait_until_it_is_th
     let lines = |server: &Server| server.output().matches("is missing: create it").count();
     server.until("it is told again", |server| lines(server) > 1);
     assert_eq!(flow::count(&server, "market_ticks", "delivered"), 0);
-    kafka.create_topic(MARKET, 1);
+    broker.create_topic(MARKET, 1);
     loads.iter_mut().for_each(|load| load.end(&runtime));
     flow::until_sent(&mut server);
-    let records = consume(kafka.bootstrap(), MARKET, true);
+    let records = consume(&bootstrap, MARKET, true);
     assert_eq!(added_up(once(&records).0), stored(&server, "market_ticks"));
     flow::stop(server);
 }
@@ -50,7 +56,7 @@ fn after_a_topic_was_deleted_its_bars_wait_until_it_is_made_anew() {
     send(&server, batches(&symbols(10), 5));
     flow::until_sent(&mut server);
     let before = stored(&server, "market_ticks");
-    broker::delete_topic(kafka.bootstrap(), MARKET);
+    kafka.delete_topic(MARKET);
     let later = symbols(20).split_off(10);
     send(&server, batches(&later, 5));
     flow::until_told(&mut server, "is missing: create it");
@@ -67,16 +73,31 @@ fn after_a_topic_was_deleted_its_bars_wait_until_it_is_made_anew() {
 fn bars_of_one_who_may_not_write_wait_until_he_may() {
     let Some(kafka) = broker::real(&["--sasl", "--acl"]) else { return };
     kafka.create_topic(MARKET, 1);
+    let grant = ["--add", "--allow-principal", "User:bob", "--operation", "Write", "--operation", "Describe"];
+    let permit = || kafka.acl(&[&grant[..], &["--topic", MARKET]].concat());
+    forbidden(kafka.fact("sasl"), kafka.bootstrap(), &[&sasl("bob", "bob-secret")], permit);
+}
+
+#[test]
+fn bars_for_a_topic_that_nobody_may_write_to_wait_until_one_may() {
+    let mock = Mock::start();
+    mock.create_topic(MARKET, 1);
+    mock.fail_topic(MARKET, RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    let bootstrap = mock.bootstrap();
+    forbidden(&bootstrap, &bootstrap, &[], || mock.create_topic(MARKET, 1));
+}
+
+/// Sends by `address` what may be sent once `permit` has been called, and reads it by `bootstrap`.
+fn forbidden(address: &str, bootstrap: &str, sink: &[&str], permit: impl Fn()) {
     let dir = tempfile::tempdir().unwrap();
-    let sink = [ONLY_MARKET, NO_NEW_TOPICS, &sasl("bob", "bob-secret")];
-    let mut server = flow::start(kafka.fact("sasl"), &dir.path().join("data"), &sink);
+    let sink = [&[ONLY_MARKET, NO_NEW_TOPICS], sink].concat();
+    let mut server = flow::start(address, &dir.path().join("data"), &sink);
     send(&server, batches(&symbols(10), 5));
     flow::until_told(&mut server, "grant Describe and Write");
     assert_eq!(flow::count(&server, "market_ticks", "delivered"), 0);
-    let grant = ["--add", "--allow-principal", "User:bob", "--operation", "Write", "--operation", "Describe"];
-    kafka.acl(&[&grant[..], &["--topic", MARKET]].concat());
+    permit();
     flow::until_sent(&mut server);
-    let records = consume(kafka.bootstrap(), MARKET, true);
+    let records = consume(bootstrap, MARKET, true);
     assert_eq!(added_up(once(&records).0), stored(&server, "market_ticks"));
     flow::stop(server);
 }
@@ -104,7 +125,7 @@ fn a_wrong_password_is_told_as_one_and_never_shown() {
 
 /// A topic that takes 2 000 bytes at most, and one series among twenty whose records have more.
 fn too_large(kafka: &RealKafka, sink: &[&str]) {
-    broker::create_topic(kafka.bootstrap(), MARKET, 1, &[("max.message.bytes", "2000")]);
+    kafka.create_topic_with(MARKET, 1, &[("max.message.bytes", "2000")]);
     let dir = tempfile::tempdir().unwrap();
     let sink = [&[ONLY_MARKET, NO_NEW_TOPICS, "publish.compression=none"], sink].concat();
     let mut server = flow::start(kafka.bootstrap(), &dir.path().join("data"), &sink);

@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::bars::{added_up, check_revisions, once, stored};
-use super::broker;
+use super::broker::{self, Broker};
 use super::consumer::consume;
 use super::flow::{self, ASIC, MARKET, NETWORK};
 use crate::crash::load;
@@ -27,9 +27,13 @@ fn until_delivered(server: &mut Server, spec: &str, more: u64) {
 
 #[test]
 fn reloads_lose_no_bar_repeat_none_and_a_sink_that_comes_back_goes_on_where_it_ended() {
-    let Some(kafka) = broker::real(&[]) else { return };
-    SPECS.iter().for_each(|(_, topic)| kafka.create_topic(topic, 3));
-    let mut site = Site::start_as("edge-kafka.yaml", |text| text.replace("127.0.0.1:9092", kafka.bootstrap()));
+    broker::both().for_each(|broker| reloads(&broker));
+}
+
+fn reloads(broker: &Broker) {
+    SPECS.iter().for_each(|(_, topic)| broker.create_topic(topic, 3));
+    let bootstrap = broker.bootstrap();
+    let mut site = Site::start_as("edge-kafka.yaml", |text| text.replace("127.0.0.1:9092", &bootstrap));
     let runtime = runtime();
     let mut loads = load::start(site.server.grpc, site.dir.path(), 1, &runtime);
     until_delivered(&mut site.server, "market_ticks", 50);
@@ -51,9 +55,9 @@ fn reloads_lose_no_bar_repeat_none_and_a_sink_that_comes_back_goes_on_where_it_e
     site.edit("topology.yaml", sink(&with), "");
     assert_eq!(site.reloaded()["stages_removed"], serde_json::json!(["publish"]));
     assert_eq!(flow::sinks(&site.server)["sinks"], serde_json::json!([]));
-    let (sent, bars) = (consume(kafka.bootstrap(), MARKET, true).len(), stored(&site.server, "market_ticks").len());
+    let (sent, bars) = (consume(&bootstrap, MARKET, true).len(), stored(&site.server, "market_ticks").len());
     site.server.until("bars are stored", |server| stored(server, "market_ticks").len() > bars + 50);
-    assert_eq!(consume(kafka.bootstrap(), MARKET, true).len(), sent, "bars are sent by a sink that is gone");
+    assert_eq!(consume(&bootstrap, MARKET, true).len(), sent, "bars are sent by a sink that is gone");
 
     // It comes back, and goes on at its cursor.
     fs::write(site.dir.path().join("topology.yaml"), &with).unwrap();
@@ -62,7 +66,7 @@ fn reloads_lose_no_bar_repeat_none_and_a_sink_that_comes_back_goes_on_where_it_e
     site.end(&mut loads, &runtime);
     flow::until_sent(&mut site.server);
     for (spec, topic) in SPECS {
-        let records = consume(kafka.bootstrap(), topic, true);
+        let records = consume(&bootstrap, topic, true);
         let (firsts, again) = once(&records);
         assert_eq!((added_up(firsts.iter().copied()), again), (stored(&site.server, spec), 0), "{spec}");
         check_revisions(&firsts);

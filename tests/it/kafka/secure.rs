@@ -5,7 +5,7 @@ use barline::broker::{Event, Secret, Settings};
 
 use super::broker::{self, RealKafka};
 use super::consumer::consume;
-use super::producer::{Told, record};
+use super::told::{Told, record};
 
 fn sasl(mechanism: Mechanism, password: &str) -> Option<Sasl> {
     Some(Sasl { mechanism, username: "alice".into(), password: Secret::Plain(password.into()) })
