@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Config;
 use super::claim::Claim;
 use super::format::Decoder;
-use super::reader::Shared;
+use super::shared::Shared;
 use crate::codec::{Builders, Decoded};
 use crate::model::{Fate, Origin, Reason, Receipt, SpecId};
 use crate::runtime::outlet::Sent;

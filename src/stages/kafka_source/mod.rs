@@ -11,6 +11,7 @@ mod ownership;
 mod reader;
 #[cfg(test)]
 mod scripted;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +30,8 @@ use crate::spec::units::{ByteSize, DurationText};
 use crate::topology::{Complaint, Facts, Flow, Kind, Plan, Role, StageConfig, StagePlan, parse_config};
 use apply::Applier;
 use format::Format;
-use reader::{Limits, Reader, Shared};
+use reader::{Limits, Reader};
+use shared::Shared;
 
 /// The kind's row in the topology's table.
 pub const KIND: Kind = Kind {

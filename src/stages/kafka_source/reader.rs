@@ -1,21 +1,23 @@
-//! The thread that polls: gathers a round of messages, keeps it in the inbox, commits it, hands it over.
+//! The thread that polls: gathers a round of messages, keeps it in the inbox, commits it (`settling.rs`), hands it over.
 //!
 //! It always goes on polling, also while the pipeline or the broker makes it wait: who does not poll is put out of the
 //! group. What it gathered and did not claim is dropped with the partition it came from; the next holder reads it again.
 
+mod settling;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flume::{Sender, TrySendError};
-use tokio_util::sync::CancellationToken;
 
 use super::claim::Claim;
-use super::ownership::{Chain, Owner, Verdict, judge};
-use crate::broker::consumer::{Consumer, Happening, Partition, Position};
-use crate::runtime::{InstanceState, Meter, StageError};
+use super::ownership::{Chain, Owner};
+use super::shared::Shared;
+use crate::broker::consumer::{Consumer, Happening, Partition};
+use crate::runtime::{InstanceState, StageError};
 use crate::store::{Durability, Store};
+use settling::Unsettled;
 
 /// How long a poll waits when nothing comes.
 const IDLE: Duration = Duration::from_millis(100);
@@ -31,53 +33,11 @@ pub struct Limits {
     pub outstanding: usize,
 }
 
-/// What reader and source share.
-pub struct Shared {
-    pub stop: CancellationToken,
-    meter: Arc<Meter>,
-    finished: Mutex<Vec<u64>>,
-    outstanding: AtomicUsize,
-}
-
-impl Shared {
-    pub fn new(stop: CancellationToken, meter: Arc<Meter>) -> Self {
-        Self { stop, meter, finished: Mutex::default(), outstanding: AtomicUsize::new(0) }
-    }
-
-    /// The journal has all of a claim that was handed over.
-    pub fn finish(&self, number: u64, bytes: usize) {
-        self.forget(number);
-        self.outstanding.fetch_sub(bytes, Relaxed);
-    }
-
-    /// The inbox may forget a claim.
-    pub fn forget(&self, number: u64) {
-        self.finished.lock().unwrap_or_else(PoisonError::into_inner).push(number);
-    }
-
-    /// Claims that the inbox may forget.
-    pub fn take_finished(&self) -> Vec<u64> {
-        std::mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Bytes handed over that are not in the journal.
-    pub fn outstanding(&self) -> usize {
-        self.outstanding.load(Relaxed)
-    }
-}
-
 /// A partition that is held.
 #[derive(Default)]
 struct Held {
     /// What was committed last; `None` while it is not known.
     committed: Option<(Option<i64>, Chain)>,
-}
-
-/// A claim in the inbox of which it is not known whether it was committed.
-struct Unsettled {
-    claim: Claim,
-    /// How often the group had been joined when its partition was lost; `None` while it is held.
-    lost: Option<u64>,
 }
 
 /// See the module's text.
@@ -207,100 +167,12 @@ impl Reader {
         }
     }
 
-    /// Commits what is kept, and hands over what was committed, until it is known of every claim.
-    fn settle(&mut self) -> Result<(), StageError> {
-        while !self.unsettled.is_empty() && !self.shared.stop.is_cancelled() {
-            let mut mine = self.commit();
-            mine.extend(self.judge());
-            mine.sort_by_key(|claim| claim.number);
-            self.hand_over(mine)?;
-            if !self.unsettled.is_empty() {
-                self.wait(IDLE)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Commits the claims of partitions that are held; gives those that are committed.
-    fn commit(&mut self) -> Vec<Claim> {
-        let mut positions = Vec::new();
-        for Unsettled { claim, .. } in self.unsettled.iter().filter(|unsettled| unsettled.lost.is_none()) {
-            let chain = self.held.get(&claim.partition).and_then(|held| held.committed.as_ref());
-            let Some((_, chain)) = chain else { continue };
-            let note = chain.taken(self.owner, claim.from).note();
-            positions.push(Position { partition: claim.partition.clone(), offset: claim.to, note });
-        }
-        if positions.is_empty() {
-            return Vec::new();
-        }
-        if let Err(error) = self.consumer.commit(&positions) {
-            self.say(format!("offsets cannot be committed: {error}"));
-            return Vec::new();
-        }
-        self.up();
-        for Position { partition, offset, note } in &positions {
-            if let Some(held) = self.held.get_mut(partition) {
-                held.committed = Some((Some(*offset), Chain::parse(note)));
-            }
-        }
-        let (kept, done) = std::mem::take(&mut self.unsettled).into_iter().partition(|of| of.lost.is_some());
-        self.unsettled = kept;
-        done.into_iter().map(|unsettled| unsettled.claim).collect()
-    }
-
-    /// Judges the claims of partitions that were lost, once the group was joined anew; gives those that are committed.
-    fn judge(&mut self) -> Vec<Claim> {
-        let joined = self.joined;
-        let is_due = |of: &Unsettled| of.lost.is_some_and(|lost| joined > lost);
-        let mut partitions: Vec<_> =
-            self.unsettled.iter().filter(|of| is_due(of)).map(|of| of.claim.partition.clone()).collect();
-        partitions.sort_unstable();
-        partitions.dedup();
-        if partitions.is_empty() {
-            return Vec::new();
-        }
-        let committed = match self.consumer.committed(&partitions) {
-            Ok(committed) => committed,
-            Err(error) => {
-                self.say(format!("committed offsets cannot be read: {error}"));
-                return Vec::new();
-            }
-        };
-        let (due, kept): (Vec<_>, _) = std::mem::take(&mut self.unsettled).into_iter().partition(is_due);
-        self.unsettled = kept;
-        let is_mine = |claim: &Claim| {
-            let found = committed.iter().find(|position| position.partition == claim.partition);
-            let found = found.map(|position| (position.offset, Chain::parse(&position.note)));
-            let verdict =
-                judge(claim.owner, claim.from, claim.to, found.as_ref().map(|(offset, chain)| (*offset, chain)));
-            self.tell(claim, verdict);
-            verdict == Verdict::Mine
-        };
-        let (mine, others): (Vec<_>, Vec<_>) = due.into_iter().map(|of| of.claim).partition(is_mine);
-        others.iter().for_each(|claim| self.shared.forget(claim.number));
-        mine
-    }
-
-    fn tell(&self, claim: &Claim, verdict: Verdict) {
-        let (topic, partition, from, to) = (&claim.partition.topic, claim.partition.number, claim.from, claim.to);
-        match verdict {
-            Verdict::Mine => tracing::info!(%topic, partition, from, to, "claimed before, taken now"),
-            Verdict::NotMine => {
-                tracing::info!(%topic, partition, from, to, "not committed, left to the partition's holder")
-            }
-            Verdict::Unknown => tracing::error!(
-                %topic, partition, from, to,
-                "nobody remembers who committed these messages: they are left out; send them again if they are missing"
-            ),
-        }
-    }
-
     /// Hands claims to the source, polling while it is busy.
     fn hand_over(&mut self, mut claims: Vec<Claim>) -> Result<(), StageError> {
         if claims.is_empty() {
             return Ok(());
         }
-        self.shared.outstanding.fetch_add(claims.iter().map(Claim::bytes).sum(), Relaxed);
+        self.shared.begin(claims.iter().map(Claim::bytes).sum());
         loop {
             match self.claims.try_send(claims) {
                 Ok(()) => return Ok(()),

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::claim::Claim;
 use super::ownership::{Chain, Owner};
-use super::reader::{Limits, Reader, Shared};
+use super::reader::{Limits, Reader};
+use super::shared::Shared;
 use crate::broker::consumer::{Consumer, Happening, Partition, Position};
 use crate::runtime::Meter;
 use crate::spec::Specs;
@@ -39,14 +40,18 @@ struct Script {
 struct Member(Arc<Mutex<Script>>);
 
 impl Consumer for Member {
-    fn poll(&mut self, _: Duration) -> Option<Happening> {
+    fn poll(&mut self, wait: Duration) -> Option<Happening> {
         let mut script = self.0.lock().unwrap();
-        let next = script.happenings.pop_front().filter(|next| script.tells(next));
-        script.idle += u32::from(next.is_none());
-        if next.is_none() && script.commits.is_empty() || script.idle > IDLE {
+        if let Some(next) = script.happenings.pop_front().filter(|next| script.tells(next)) {
+            return Some(next);
+        }
+        script.idle += 1;
+        if script.commits.is_empty() || script.idle > IDLE {
             script.stop.cancel();
         }
-        next
+        drop(script);
+        std::thread::sleep(wait.min(LIMITS.every));
+        None
     }
 
     fn commit(&mut self, positions: &[Position]) -> Result<(), String> {
