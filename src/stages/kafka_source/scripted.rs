@@ -19,6 +19,8 @@ const LIMITS: Limits = Limits { every: Duration::from_millis(1), bytes: 1 << 20,
 
 /// After so many polls that told nothing the commits that are still awaited will not come.
 const IDLE: u32 = 100;
+/// The longest such a poll waits.
+const TURN: Duration = Duration::from_millis(1);
 
 /// What the coordinator knows, and what happens next.
 #[derive(Default)]
@@ -39,12 +41,16 @@ struct Script {
 struct Member(Arc<Mutex<Script>>);
 
 impl Consumer for Member {
-    fn poll(&mut self, _: Duration) -> Option<Happening> {
+    fn poll(&mut self, wait: Duration) -> Option<Happening> {
         let mut script = self.0.lock().unwrap();
         let next = script.happenings.pop_front().filter(|next| script.tells(next));
-        script.idle += u32::from(next.is_none());
-        if next.is_none() && script.commits.is_empty() || script.idle > IDLE {
-            script.stop.cancel();
+        if next.is_none() {
+            // As a poll does: its caller counts on it.
+            std::thread::sleep(wait.min(TURN));
+            script.idle += 1;
+            if script.commits.is_empty() || script.idle > IDLE {
+                script.stop.cancel();
+            }
         }
         next
     }
