@@ -20,11 +20,12 @@ const LIMITS: Limits = Limits { every: Duration::from_millis(1), bytes: 1 << 20,
 
 /// After so many polls that told nothing the commits that are still awaited will not come.
 const IDLE: u32 = 100;
-
 /// What the coordinator knows, and what happens next.
 #[derive(Default)]
 struct Script {
     happenings: VecDeque<Happening>,
+    /// What happens once a commit has been asked for.
+    then: VecDeque<Happening>,
     committed: BTreeMap<Partition, Position>,
     /// How the coming commits end: taken and answered, taken without an answer, refused.
     commits: VecDeque<(bool, bool)>,
@@ -56,6 +57,8 @@ impl Consumer for Member {
 
     fn commit(&mut self, positions: &[Position]) -> Result<(), String> {
         let mut script = self.0.lock().unwrap();
+        let then = std::mem::take(&mut script.then);
+        script.happenings.extend(then);
         let (taken, answered) = script.commits.pop_front().unwrap_or((false, false));
         if taken {
             script.committed.extend(positions.iter().map(|position| (position.partition.clone(), position.clone())));
@@ -173,12 +176,12 @@ fn a_partition_that_was_held_back_when_it_was_lost_is_read_when_it_comes_again()
         let mut script = member.0.lock().unwrap();
         script.happenings.push_back(Happening::Assigned(vec![partition(0)]));
         script.happenings.extend(messages(0, 0..3));
-        // While it tries to commit again, the partition goes; it comes back when nothing is held back any more.
         script.commits.extend([(false, false), (true, true)]);
-        script.happenings.push_back(Happening::Revoked(vec![partition(0)]));
-        script.happenings.push_back(Happening::Assigned(vec![]));
-        script.happenings.push_back(Happening::Assigned(vec![partition(0)]));
-        script.happenings.extend(messages(0, 0..5));
+        // While it tries to commit again, the partition goes; it comes back when nothing is held back any more.
+        script.then.push_back(Happening::Revoked(vec![partition(0)]));
+        script.then.push_back(Happening::Assigned(vec![]));
+        script.then.push_back(Happening::Assigned(vec![partition(0)]));
+        script.then.extend(messages(0, 0..5));
     }
     assert_eq!(run(&store, &member), [(0, 0, 5)]);
 }

@@ -82,11 +82,16 @@ pub fn count(server: &Server, spec: &str, name: &str) -> u64 {
     follower(server, spec)[name].as_u64().unwrap_or(0)
 }
 
-/// Waits until every tick is in a bar and every bar has been sent; gives what the server then says of its sink.
-pub fn until_sent(server: &mut Server) -> Value {
+/// Waits until every tick is in a bar.
+pub fn until_stored(server: &mut Server) {
     server.until("every tick is in a bar", |server| {
         block_on(server.ledgers()).iter().all(|ledger| ledger.open == 0 && ledger.in_flight == 0)
     });
+}
+
+/// Waits until every tick is in a bar and every bar has been sent; gives what the server then says of its sink.
+pub fn until_sent(server: &mut Server) -> Value {
+    until_stored(server);
     let mut sink = Value::Null;
     server.until("every bar is sent", |server| {
         sink = sinks(server)["sinks"][0].clone();
