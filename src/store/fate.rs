@@ -105,7 +105,21 @@ impl FollowerCounts {
 
     /// Counts bars that have met this fate and were outstanding.
     pub(super) fn count(&mut self, fate: Fate, bars: u64) {
-        *match fate {
+        *self.of(fate) += bars;
+        self.outstanding = self.outstanding.saturating_sub(bars);
+    }
+
+    /// A bar that was counted as given up has met this fate after all.
+    pub(super) fn correct(&mut self, given_up: GivenUp, fate: Fate) {
+        let dropped = self.of(Fate::Dropped(given_up));
+        if *dropped > 0 {
+            *dropped -= 1;
+            *self.of(fate) += 1;
+        }
+    }
+
+    fn of(&mut self, fate: Fate) -> &mut u64 {
+        match fate {
             Fate::Delivered => &mut self.delivered,
             Fate::Quarantined => &mut self.quarantined,
             Fate::Skipped => &mut self.skipped,
@@ -113,8 +127,7 @@ impl FollowerCounts {
             Fate::Dropped(GivenUp::SpoolExpired) => &mut self.spool_expired,
             Fate::Dropped(GivenUp::Unreachable) => &mut self.unreachable,
             Fate::Dropped(GivenUp::Unreadable) => &mut self.unreadable,
-        } += bars;
-        self.outstanding = self.outstanding.saturating_sub(bars);
+        }
     }
 }
 

@@ -9,6 +9,8 @@
 //! refused/<sink>/<spec>/<number>   JSON: a bar its broker will never take, and why; the last ones are kept
 //! ```
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +25,9 @@ use crate::model::{DurationNs, SpecId};
 pub const CURSOR: &str = "cursor/";
 /// What the names of all records of refused bars begin with.
 pub const REFUSED: &str = "refused/";
+/// How many stretches that were given up are remembered, for what of them is under way: each is a partition of the outbox,
+/// of which a sink reads a few ahead.
+const GIVEN_UP_KEPT: usize = 64;
 /// How many refused bars of one follower are kept for inspection.
 const REFUSED_KEPT: u64 = 100;
 
@@ -80,6 +85,8 @@ pub struct Follower {
     pub following: Following,
     record: String,
     state: Mutex<FollowerRecord>,
+    /// What was given up in this run, and why: some of it may be under way.
+    given_up: Mutex<VecDeque<(Range<u64>, GivenUp)>>,
     dirty: AtomicBool,
 }
 
@@ -136,18 +143,36 @@ impl Follower {
         self.following.spec == spec && self.following.granularities.get(usize::from(granularity)) == Some(&true)
     }
 
-    /// Notes the fate of bars. What is settled already is not counted again.
+    /// Notes the fate of bars, of each at most once in a run. What is settled already is not counted again; what was given
+    /// up while it was under way, and was taken all the same, is no longer counted as given up.
     pub fn settle(&self, settled: &[Settled]) {
         let mut state = self.lock();
         for Settled { from, to, fate } in settled {
-            if let Some(fate) = fate
-                && state.cursor.contains(to.saturating_sub(1))
-            {
-                state.counts.count(*fate, 1);
+            let position = to.saturating_sub(1);
+            match fate {
+                Some(fate) if state.cursor.contains(position) => state.counts.count(*fate, 1),
+                Some(fate @ (Fate::Delivered | Fate::Quarantined)) => {
+                    let why = self.why_given_up(position);
+                    why.into_iter().for_each(|why| state.counts.correct(why, *fate));
+                }
+                _ => {}
             }
             state.cursor.settle(*from, *to);
         }
         self.dirty.fetch_or(!settled.is_empty(), Relaxed);
+    }
+
+    /// Why the bar at `position` was given up, if it was, and lately.
+    fn why_given_up(&self, position: u64) -> Option<GivenUp> {
+        let given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        given_up.iter().find(|(range, _)| range.contains(&position)).map(|(_, why)| *why)
+    }
+
+    fn note_given_up(&self, from: u64, to: u64, why: GivenUp) {
+        let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        given_up.push_back((from..to, why));
+        let surplus = given_up.len().saturating_sub(GIVEN_UP_KEPT);
+        given_up.drain(..surplus);
     }
 
     /// Notes that bars meant for it were stored.
@@ -183,7 +208,8 @@ impl Store {
         if state.cursor.lowest() < kept.start && !kept.is_empty() {
             state.cursor.settle(0, kept.start);
         }
-        let follower = Arc::new(Follower { following, record, state: Mutex::new(state), dirty: AtomicBool::new(true) });
+        let (state, given_up) = (Mutex::new(state), Mutex::default());
+        let follower = Arc::new(Follower { following, record, state, given_up, dirty: AtomicBool::new(true) });
         self.adopt(&follower)?;
         self.save_follower(&follower, &[])?;
         Ok(follower)
@@ -221,6 +247,7 @@ impl Store {
         let bars = named.iter().filter(|position| state.cursor.contains(**position)).count() as u64;
         state.counts.count(Fate::Dropped(why), bars);
         state.cursor.settle(from, to);
+        follower.note_given_up(from, to, why);
         follower.dirty.store(true, Relaxed);
         Ok(bars)
     }

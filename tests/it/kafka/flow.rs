@@ -83,7 +83,7 @@ pub fn count(server: &Server, spec: &str, name: &str) -> u64 {
 }
 
 /// Waits until every tick is in a bar.
-pub fn until_stored(server: &mut Server) {
+fn until_stored(server: &mut Server) {
     server.until("every tick is in a bar", |server| {
         block_on(server.ledgers()).iter().all(|ledger| ledger.open == 0 && ledger.in_flight == 0)
     });

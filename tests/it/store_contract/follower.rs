@@ -69,6 +69,21 @@ fn a_spent_spool_drops_the_oldest_and_counts_them() {
 }
 
 #[test]
+fn what_was_given_up_under_way_and_arrives_all_the_same_counts_as_delivered() {
+    let store = Side::Memory(Default::default()).store();
+    let follower = store.follow(following(WhenSpent::DropOldest, 10 * MINUTE)).unwrap();
+    let positions: Vec<u64> = (0..30).map(|at| store_bar(&store, at, NOW + at * MINUTE).unwrap()).collect();
+    let before = follower.counts();
+    assert!(before.spool_expired > 2 && before.delivered == 0, "{before:?}");
+    let tell = |position: u64, fate| follower.settle(&[Settled { from: position, to: position + 1, fate: Some(fate) }]);
+    tell(positions[0], Fate::Delivered);
+    tell(positions[1], Fate::Quarantined);
+    tell(positions[2], Fate::Dropped(GivenUp::Unreachable));
+    let expected = FollowerCounts { delivered: 1, quarantined: 1, spool_expired: before.spool_expired - 2, ..before };
+    assert_eq!(follower.counts(), expected);
+}
+
+#[test]
 fn a_spool_that_is_not_to_be_dropped_from_holds_up_the_writer_until_there_is_room() {
     let store = Side::Memory(Default::default()).store();
     let follower = store.follow(following(WhenSpent::Refuse, 10 * MINUTE)).unwrap();
