@@ -65,6 +65,9 @@ impl Export for ExportLogsServiceRequest {
     }
 }
 
+/// What is said where HTTP/2 is answered to HTTP/1: its first frame comes before or after the question.
+const ANSWERS_OF_GRPC: [&str; 2] = ["invalid HTTP version", "unexpected message from connection"];
+
 /// Where pushes of one signal go.
 pub struct Collector {
     way: Way,
@@ -135,7 +138,13 @@ impl Collector {
             }
         };
         let in_time = tokio::time::timeout(timeout, pushed).await;
-        in_time.map_err(|_| format!("no answer within {timeout:?}"))?.map_err(|error| told(&*error))
+        let reply = in_time.map_err(|_| format!("no answer within {timeout:?}"))?.map_err(|error| told(&*error));
+        reply.map_err(|error| match self.way {
+            Way::Http { .. } if ANSWERS_OF_GRPC.iter().any(|answer| error.contains(answer)) => {
+                format!("{error}: whoever listens there seems to speak gRPC; say `protocol: grpc`, or name its port for HTTP")
+            }
+            _ => error,
+        })
     }
 }
 

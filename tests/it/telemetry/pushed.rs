@@ -198,6 +198,14 @@ fn a_collector_that_is_down_costs_a_counted_drop() {
 }
 
 #[test]
+fn http_to_a_port_for_grpc_is_told_as_such() {
+    let (collector, dir) = (Collector::default(), tempfile::tempdir().unwrap());
+    let change = format!("telemetry={{otlp: {{endpoint: \"http://{}\", every: 1s}}}}", collector.listen(true, None));
+    let mut server = Server::start("memory.yaml", &dir.path().join("data"), &[&change]);
+    server.until("the remedy is told", |server| server.output().contains("seems to speak gRPC; say `protocol: grpc`"));
+}
+
+#[test]
 fn what_a_collector_takes_in_part_is_counted_as_dropped_and_its_reason_told() {
     for protocol in ["grpc", "http/protobuf"] {
         let (collector, dir) = (Collector::default(), tempfile::tempdir().unwrap());
