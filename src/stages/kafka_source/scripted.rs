@@ -20,6 +20,7 @@ const LIMITS: Limits = Limits { every: Duration::from_millis(1), bytes: 1 << 20,
 
 /// After so many polls that told nothing the commits that are still awaited will not come.
 const IDLE: u32 = 100;
+
 /// What the coordinator knows, and what happens next.
 #[derive(Default)]
 struct Script {
