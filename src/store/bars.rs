@@ -5,12 +5,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
+use super::kv::MISSES;
 use super::open::{SpecStore, lock};
 use super::{BarScan, Kind, Store, StoreError, bar_bytes, keys, value};
 use crate::model::{BarFlags, BarHead, SeriesId, SpecId, TimeNs};
-
-/// Bars outside the range that a scan reads past before it seeks instead.
-const MISSES: u32 = 24;
 
 impl Store {
     /// One bar, in the spec's present layout; `None` where there is none or it has expired.

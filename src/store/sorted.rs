@@ -16,13 +16,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::keys::{order, unorder};
+use super::kv::MISSES;
 use super::{Kv, KvError};
 use crate::model::{SeriesId, TimeNs};
 
 /// Keys read ahead at once.
 const AHEAD: usize = 256;
-/// Blocks without any of the series that a walk passes over before it seeks instead.
-const MISSES: u32 = 24;
 
 /// What the key of a block says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
