@@ -148,7 +148,7 @@ stages:
         assert_eq!(plan.stage_memory(&plan.stages[2]), 64 * (3 * (512 << 10) + (4 << 10)));
         assert_eq!(plan.stage_memory(&plan.stages[3]), 2 * 8 * (512 << 10));
         let stages: u64 = plan.stages.iter().map(|stage| plan.stage_memory(stage)).sum();
-        let shared = plan.cache_bytes + plan.buffer_bytes() + plan.query_bytes();
+        let shared = plan.cache_bytes + plan.buffer_bytes() + plan.reading_bytes();
         assert_eq!(plan.memory_bound(), shared + stages);
     }
 

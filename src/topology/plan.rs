@@ -14,6 +14,8 @@ use super::telemetry::TelemetryPlan;
 
 /// The most memory one query takes, about.
 const QUERY_BYTES: u64 = 14 << 20;
+/// The most memory all taps take, about: eight, each with 17 samples of at most 1000 rows that wait for its client.
+const TAPS: u64 = 16 << 20;
 /// The most bytes of the write-ahead log of a store on disk.
 pub const STORE_LOG: u64 = 192 << 20;
 
@@ -130,14 +132,14 @@ impl Plan {
     /// The most memory all stages, the store, the queries and what is pushed take, in bytes. Open windows and the catalog grow with the
     /// number of series, which each spec's cardinality limit bounds.
     pub fn memory_bound(&self) -> u64 {
-        let shared = self.cache_bytes.saturating_add(self.buffer_bytes()).saturating_add(self.query_bytes());
+        let shared = self.cache_bytes.saturating_add(self.buffer_bytes()).saturating_add(self.reading_bytes());
         let shared = shared.saturating_add(self.telemetry.memory());
         self.stages.iter().map(|stage| self.stage_memory(stage)).fold(shared, u64::saturating_add)
     }
 
-    /// The most memory all queries take together, in bytes.
-    pub fn query_bytes(&self) -> u64 {
-        self.security.limits.queries() as u64 * QUERY_BYTES
+    /// The most memory all queries and taps take together, in bytes.
+    pub fn reading_bytes(&self) -> u64 {
+        self.security.limits.queries() as u64 * QUERY_BYTES + TAPS
     }
 
     /// The most bytes in the store's log, on disk, and in its write buffers, in memory: what is in these is in that.
@@ -253,13 +255,13 @@ impl fmt::Display for Plan {
         for (stage, scale) in self.stages.iter().filter_map(|stage| Some((stage, stage.scale?))) {
             writeln!(f, "{} {scale}", stage.name)?;
         }
-        let [cache, buffers, queries] = [self.cache_bytes, self.buffer_bytes(), self.query_bytes()].map(format_bytes);
+        let [cache, buffers, queries] = [self.cache_bytes, self.buffer_bytes(), self.reading_bytes()].map(format_bytes);
         let [memory, disk] = [self.memory_bound(), self.disk_bound()].map(format_bytes);
         let [memory_budget, disk_budget] = [self.budget.memory, self.budget.disk].map(format_bytes);
         writeln!(
             f,
             "memory ≤ {memory} of {memory_budget} (of it the store's cache {cache} and write buffers {buffers}, queries \
-             {queries}; open windows come on top)"
+             and taps {queries}; open windows come on top)"
         )?;
         writeln!(f, "disk   ≤ {disk} of {disk_budget} (of it the store's log {buffers})")?;
         self.warnings().try_for_each(|(stage, line)| writeln!(f, "warning: {stage}: {line}"))
@@ -293,7 +295,7 @@ mod tests {
                      STAGE  KIND          FROM  INSTANCES  LANES  MAILBOX        MEMORY ≤\n\
                      in     host_metrics  -             2      -  -                   0 B\n\
                      agg    aggregator    in            1      2  4 drop_newest    32 KiB\n\n\
-                     memory ≤ 288 MiB of 2 GiB (of it the store's cache 64 MiB and write buffers 0 B, queries 224 MiB; \
+                     memory ≤ 304 MiB of 2 GiB (of it the store's cache 64 MiB and write buffers 0 B, queries and taps 240 MiB; \
                      open windows come on top)\n\
                      disk   ≤ 0 B of 50 GiB (of it the store's log 0 B)\n";
         assert_eq!(compile_text(text).unwrap().to_string(), shown);
