@@ -1,6 +1,8 @@
 //! A broker that goes away, or was never there: nothing else notices, and its bars wait.
 
-use super::bars::{added_up, check_order, once, stored};
+use std::path::Path;
+
+use super::bars::{Sums, added_up, check_order, once, stored};
 use super::broker::{self, Broker};
 use super::consumer::consume;
 use super::flow::{self, MARKET};
@@ -119,6 +121,15 @@ fn a_frozen_broker_costs_no_bar_and_its_silence_is_told() {
     Outage { sink, ..Outage::new("down:") }.befalls(broker::both(), Broker::freeze, Broker::thaw);
 }
 
+/// Starts over `data` again: what is stored there goes out.
+fn goes_out(bars: &Sums, bootstrap: &str, data: &Path) {
+    let mut server = flow::start(bootstrap, data, &[ONLY_MARKET]);
+    flow::until_sent(&mut server);
+    let records = consume(bootstrap, MARKET, true);
+    assert_eq!(&added_up(once(&records).0), bars);
+    flow::stop(server);
+}
+
 #[test]
 fn barline_starts_ingests_answers_and_stops_without_a_broker_and_sends_everything_once_there_is_one() {
     for mut broker in broker::both() {
@@ -135,11 +146,7 @@ fn barline_starts_ingests_answers_and_stops_without_a_broker_and_sends_everythin
         assert!(output.contains("the broker is out of reach, bars wait in the outbox"), "{output}");
         flow::stop(server);
         broker.come_back();
-        let mut server = flow::start(&bootstrap, &data, &[ONLY_MARKET]);
-        flow::until_sent(&mut server);
-        let records = consume(&bootstrap, MARKET, true);
-        assert_eq!(added_up(once(&records).0), bars);
-        flow::stop(server);
+        goes_out(&bars, &bootstrap, &data);
     }
 }
 
@@ -158,10 +165,6 @@ fn a_stop_with_a_frozen_broker_ends_by_the_deadline_and_the_rest_goes_out_later(
         server.signal("TERM");
         server.wait();
         broker.thaw();
-        let mut server = flow::start(&bootstrap, &data, &[ONLY_MARKET]);
-        flow::until_sent(&mut server);
-        let records = consume(&bootstrap, MARKET, true);
-        assert_eq!(added_up(once(&records).0), bars);
-        flow::stop(server);
+        goes_out(&bars, &bootstrap, &data);
     }
 }
