@@ -200,14 +200,20 @@ async fn send(
         sending.spawn(async move { (connection.seed.connection, connection.run(channel, feed).await) });
     }
     let progress = tokio::spawn(progress::show(meter.clone(), plan.ticks));
+    let tallies = all(sending).await;
+    progress.abort();
+    // The bar is cleared when its future is dropped, which must be before anything else is printed.
+    let _ = progress.await;
+    tallies
+}
+
+/// What every connection has sent, in their order; the first failure ends the others.
+async fn all(mut sending: JoinSet<(u64, Result<Tally, String>)>) -> Result<Vec<Tally>, String> {
     let mut tallies = BTreeMap::new();
     while let Some(joined) = sending.join_next().await {
         let (number, tally) = joined.map_err(|e| format!("a connection's task ended: {e}"))?;
         tallies.insert(number, tally.map_err(|e| format!("connection {number}: {e}"))?);
     }
-    progress.abort();
-    // The bar is cleared when its future is dropped, which must be before anything else is printed.
-    let _ = progress.await;
     Ok(tallies.into_values().collect())
 }
 
