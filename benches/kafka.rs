@@ -83,7 +83,7 @@ fn edge(dir: &Path, [grpc, http, metrics, kafka]: [SocketAddr; 4]) -> Child {
         format!("publish.brokers=[\"{kafka}\"]"),
         "publish.specs=[\"market_ticks\"]".to_owned(),
     ];
-    barline(Path::new("topologies/edge-kafka.yaml"), &dir.join("data"), &set)
+    barline(&[], Path::new("topologies/edge-kafka.yaml"), &dir.join("data"), &set)
 }
 
 /// Two ticks for each of so many bars, of 5 000 series.

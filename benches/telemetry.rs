@@ -1,11 +1,13 @@
-//! What telemetry costs: the CPU time of a tick in an instance with everything on, over that in one with telemetry off.
+//! What telemetry costs: ingest throughput with everything on, over that with telemetry off.
 //!
-//! Both are the built binary on `topologies/edge.yaml`. They run at the same time and share one core, so that whatever the
-//! machine does meanwhile happens to both; who sends to them, collects, scrapes and looks is on the other cores. On means:
-//! OTLP pushed every second, one batch of a hundred traced, Prometheus scraped every second, a page open. A core without
-//! a pause takes 1 / (CPU time of a tick) ticks per second, so the ratio is that of the throughputs.
+//! Both are the built binary on `topologies/edge.yaml`, sent ticks as fast as it takes them. They run at the same time on
+//! one core, of which the scheduler gives half to each (they are sessions of their own: `sched_autogroup`), so that
+//! whatever the machine does meanwhile happens to both; who sends to them, collects, scrapes and looks is on the other
+//! cores. On means: OTLP pushed every second, one batch of a hundred traced, Prometheus scraped every second, a page open.
+//! Beside the ticks per second taken it gives the CPU time of a tick.
 //!
-//! `cargo bench --bench telemetry`; `SECONDS` (10) and `PAIRS` (8) in the environment. Needs Linux with `taskset`, two cores.
+//! `cargo bench --bench telemetry`; `SECONDS` (10) and `PAIRS` (8) in the environment. Needs Linux with `taskset`,
+//! `setsid` and two cores.
 
 mod common;
 
@@ -28,11 +30,25 @@ fn main() {
     pin(mine, &format!("1-{}", std::thread::available_parallelism().unwrap().get() - 1));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let collector = collect(&runtime);
-    let mut ratios: Vec<_> = (0..pairs).map(|pair| ratio(pair % 2 == 0, collector, seconds, &runtime)).collect();
+    let pairs: Vec<_> = (0..pairs).map(|pair| measure(pair % 2 == 0, collector, seconds, &runtime)).collect();
+    print_median("ticks/s with everything on, of those with telemetry off", pairs.iter().map(|pair| pair.rate));
+    print_median("CPU time of a tick, the same", pairs.iter().map(|pair| pair.cpu));
+    runtime.shutdown_background();
+}
+
+/// What one pair of instances showed: with everything on, over with telemetry off.
+struct Pair {
+    /// Ticks per second.
+    rate: f64,
+    /// CPU time of a tick.
+    cpu: f64,
+}
+
+fn print_median(what: &str, ratios: impl Iterator<Item = f64>) {
+    let mut ratios: Vec<_> = ratios.collect();
     ratios.sort_by(f64::total_cmp);
     let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
-    println!("throughput with everything on: median {:.3} of off, {least:.3} to {most:.3}", ratios[ratios.len() / 2]);
-    runtime.shutdown_background();
+    println!("{what}: median {:.3}, {least:.3} to {most:.3}", ratios[ratios.len() / 2]);
 }
 
 /// Lets a process, and what it will start, run on these cores alone.
@@ -66,32 +82,37 @@ fn collect(runtime: &Runtime) -> SocketAddr {
     address
 }
 
-/// CPU time of a tick without telemetry over that with it.
-fn ratio(on_first: bool, collector: SocketAddr, seconds: u64, runtime: &Runtime) -> f64 {
+/// Runs one instance with everything on beside one with telemetry off.
+fn measure(on_first: bool, collector: SocketAddr, seconds: u64, runtime: &Runtime) -> Pair {
     let on = format!("telemetry: {{otlp: {{endpoint: \"http://{collector}\", every: 1s}}, traces: {{sample: 0.01}}}}");
     let start = |is_on: bool| Instance::start(if is_on { &on } else { "metrics: off" }, is_on, runtime);
     let (first, second) = (start(on_first), start(!on_first));
+    let (on, off) = if on_first { (&first, &second) } else { (&second, &first) };
     std::thread::sleep(Duration::from_secs(2));
-    let (told, before) = (counts(), [first.spent(), second.spent()]);
+    let (told, before) = (counts(), [on.spent(), off.spent()]);
     std::thread::sleep(Duration::from_secs(seconds));
-    let after = [first.spent(), second.spent()];
+    let after = [on.spent(), off.spent()];
     let told = std::array::from_fn::<_, 3, _>(|at| counts()[at] - told[at]);
     assert!(told.iter().all(|told| told * 2 > seconds), "pushed, scraped, shown {told:?} times in {seconds} s");
-    let per_tick = |at: usize| {
-        let ticks = after[at].1 - before[at].1;
-        assert!(ticks > 100_000 * seconds, "{ticks} ticks in {seconds} s are too few to say anything");
-        (after[at].0 - before[at].0) as f64 / ticks as f64
-    };
-    let (on, off) = if on_first { (per_tick(0), per_tick(1)) } else { (per_tick(1), per_tick(0)) };
-    println!("{on:.1} ns of CPU per tick with everything on, {off:.1} with telemetry off: {:.3}", off / on);
-    off / on
+    let [on, off] =
+        std::array::from_fn(|at| ((after[at].0 - before[at].0) as f64, (after[at].1 - before[at].1) as f64));
+    assert!(on.1.min(off.1) > 1e5 * seconds as f64, "{} and {} ticks in {seconds} s are too few", on.1, off.1);
+    let share = on.0 / off.0;
+    assert!((0.97..1.03).contains(&share), "no equal shares of the core, one had {share:.3} of the other: autogroups?");
+    let pair = Pair { rate: on.1 / off.1, cpu: (on.0 / on.1) / (off.0 / off.1) };
+    let shown = |(cpu, ticks): (f64, f64)| (ticks / seconds as f64 / 1e6, cpu / ticks);
+    let ((on_rate, on_cpu), (off_rate, off_cpu)) = (shown(on), shown(off));
+    println!(
+        "on {on_rate:.3} M ticks/s, {on_cpu:.1} ns of CPU each; off {off_rate:.3}, {off_cpu:.1}: {:.3}, {:.3}",
+        pair.rate, pair.cpu
+    );
+    pair
 }
 
 /// A running barline that is sent ticks as fast as it takes them.
 struct Instance {
     server: Child,
     http: SocketAddr,
-    load: tokio::task::JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
 
@@ -103,14 +124,15 @@ impl Instance {
         let mut set = vec![format!("ingest.listen={grpc}"), format!("http.listen={http}")];
         set.push(format!("specs={}/specs", env!("CARGO_MANIFEST_DIR")));
         set.extend(is_on.then(|| format!("metrics.listen={metrics}")));
-        let server = barline(&topology, &dir.path().join("data"), &set);
+        let server = barline(&["setsid"], &topology, &dir.path().join("data"), &set);
         pin(server.id(), "0");
         until_ready(http);
         if is_on {
             std::thread::spawn(move || scrape(metrics));
             std::thread::spawn(move || look(http));
         }
-        Self { server, http, load: runtime.spawn(load(grpc)), _dir: dir }
+        runtime.spawn(load(grpc));
+        Self { server, http, _dir: dir }
     }
 
     /// CPU time in nanoseconds, and ticks taken.
@@ -130,7 +152,6 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        self.load.abort();
         self.server.kill().unwrap();
         self.server.wait().unwrap();
     }
@@ -149,7 +170,10 @@ async fn load(grpc: SocketAddr) {
     let overrides = ["series=5k", "rate=max", "connections=2"].map(str::to_owned);
     let profile = loadgen::profile::Profile::load("market", &overrides).unwrap();
     let (server, limit) = (format!("http://{grpc}"), loadgen::plan::Limit::Ticks(1 << 30));
-    let options = loadgen::run::Options::new(loadgen::connect::Server::open(server), limit);
+    let options = loadgen::run::Options {
+        reconnect: Duration::ZERO,
+        ..loadgen::run::Options::new(loadgen::connect::Server::open(server), limit)
+    };
     let _ended_with_the_server = loadgen::run::run(profile, &options).await;
 }
 

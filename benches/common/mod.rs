@@ -11,9 +11,11 @@ pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Starts the built binary on `topology`, with `data` as its directory.
-pub fn barline(topology: &Path, data: &Path, set: &[String]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_barline"))
+/// Starts the built binary, through the program `by` if there is one, on `topology` with `data` as its directory.
+pub fn barline(by: &[&str], topology: &Path, data: &Path, set: &[String]) -> Child {
+    let program = [by, &[env!("CARGO_BIN_EXE_barline")]].concat();
+    Command::new(program[0])
+        .args(&program[1..])
         .args(["run", "--quiet"])
         .arg(topology)
         .arg("--data-dir")
