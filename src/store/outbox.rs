@@ -23,12 +23,16 @@ use super::follower::{Follower, Following, WhenSpent};
 use super::keys::{order, unorder};
 use super::outbox_bytes::{Entry, write_content};
 use super::{Kv, Op, Store, StoreBatch, StoreError, value};
+use crate::model::time::{MILLISECOND, SECOND};
 use crate::model::{BarBatch, BarHead, DurationNs, SeriesId, SpecId, TimeNs};
 
 /// A partition is followed by another when it has this many bytes.
 const PART_BYTES: u64 = 32 << 20;
 /// A partition is followed by another after this part of the time entries are kept.
 const PARTS: i64 = 8;
+/// When bars were stored is noted this often, and this often of a partition that is full.
+const MARK: DurationNs = 50 * MILLISECOND;
+const OLD_MARK: DurationNs = SECOND;
 /// The most bars in an entry.
 pub(super) const ENTRY: usize = 1024;
 
@@ -59,6 +63,8 @@ struct Part {
     first: u64,
     began: TimeNs,
     bytes: u64,
+    /// When what is from a position on was stored; ascending, of this run only.
+    marks: Vec<(u64, TimeNs)>,
     names: Arc<str>,
     contents: Arc<str>,
 }
@@ -74,7 +80,31 @@ pub(super) struct PartSpaces {
 impl Part {
     fn new(first: u64, began: TimeNs, bytes: u64) -> Self {
         let name = |what: &str| format!("{what}/{first:016x}-{:016x}", order(began)).into();
-        Self { first, began, bytes, names: name("outbox"), contents: name("contents") }
+        Self { first, began, bytes, marks: Vec::new(), names: name("outbox"), contents: name("contents") }
+    }
+
+    /// Notes that what is from `position` on is stored now.
+    fn mark(&mut self, position: u64, now: TimeNs) {
+        if self.marks.last().is_none_or(|(_, at)| now - at >= MARK) {
+            self.marks.push((position, now));
+        }
+    }
+
+    /// Keeps fewer marks: nothing more is added.
+    fn close(&mut self) {
+        let mut last = TimeNs::MIN;
+        self.marks.retain(|(_, at)| {
+            let keeps = at.saturating_sub(last) >= OLD_MARK;
+            last = if keeps { *at } else { last };
+            keeps
+        });
+        self.marks.shrink_to_fit();
+    }
+
+    /// When the bar at `position` was stored, at the earliest.
+    fn stored_at(&self, position: u64) -> TimeNs {
+        let after = self.marks.partition_point(|(from, _)| *from <= position);
+        after.checked_sub(1).map_or(self.began, |at| self.marks[at].1)
     }
 
     fn parse(space: &str) -> Option<(u64, TimeNs)> {
@@ -137,9 +167,11 @@ impl StoreBatch {
         let is_over = |part: &Part| part.bytes > cut.bytes || now - part.began > cut.time;
         if state.parts.back().is_none_or(|part| part.first < position && is_over(part)) {
             // Nothing lies between where the last run ended and here, so who is there is not too late.
+            state.parts.back_mut().into_iter().for_each(Part::close);
             state.parts.push_back(Part::new(before, now, 0));
         }
         let Some(part) = state.parts.back_mut() else { return position };
+        part.mark(position, now);
         let replaced: HashMap<_, _> = replaced.iter().map(|bar| (identity(&bar.0), bar)).collect();
         let lengths: Vec<_> = spec.spec.granularities.iter().map(|granularity| granularity.length).collect();
         for (position, heads) in (position..).step_by(ENTRY).zip(bars.heads.chunks(ENTRY)) {
@@ -229,7 +261,8 @@ impl Store {
         }
     }
 
-    /// The bytes of the outbox that a follower holds, and when the oldest of them was begun.
+    /// The bytes of the outbox that a follower holds, and when the oldest bar that it has outstanding was stored. Of what
+    /// an earlier run stored, it is when that bar's partition was begun.
     pub fn held_by(&self, follower: &Follower) -> (u64, Option<TimeNs>) {
         self.inner.outbox.lock().held_by(follower)
     }
@@ -261,12 +294,12 @@ impl State {
         self.parts.partition_point(|part| part.first <= position).saturating_sub(1)
     }
 
-    /// What a follower holds: everything from the partition on in which its oldest bar lies.
+    /// What a follower holds: everything from the partition on in which its oldest bar lies; and since when it has that bar.
     fn held_by(&self, follower: &Follower) -> (u64, Option<TimeNs>) {
         let Some(from) = follower.holds_from() else { return (0, None) };
         let at = self.part_of(from);
         let bytes = self.parts.range(at..).map(|part| part.bytes).sum();
-        (bytes, self.parts.get(at).map(|part| part.began))
+        (bytes, self.parts.get(at).map(|part| part.stored_at(from)))
     }
 
     /// Why nothing may be stored, if a spool that is not to be dropped from is spent.

@@ -54,6 +54,29 @@ fn on_both_sides_a_follower_goes_on_where_it_ended() {
 }
 
 #[test]
+fn on_both_sides_what_waits_is_as_old_as_its_oldest_bar_and_after_a_restart_as_its_partition() {
+    on_both(|side| {
+        let store = side.store();
+        let follower = store.follow(following(WhenSpent::DropOldest, HOUR)).unwrap();
+        let since = |store: &Store, follower: &Follower| store.held_by(follower).1;
+        assert_eq!(since(&store, &follower), None);
+        let stored: Vec<TimeNs> = (0..40).map(|at| NOW + at * SECOND).collect();
+        let positions: Vec<u64> = (0..).zip(&stored).map(|(at, now)| store_bar(&store, at, *now).unwrap()).collect();
+        for (position, next) in positions.iter().zip(&stored[1..]) {
+            settle(&follower, *position);
+            assert_eq!(since(&store, &follower), Some(*next));
+        }
+        store.save_follower(&follower, &[]).unwrap();
+        drop((store, follower));
+        let store = side.store();
+        let follower = store.follow(following(WhenSpent::DropOldest, HOUR)).unwrap();
+        // The newest partition was begun within an eighth of what is kept.
+        let since = since(&store, &follower).unwrap();
+        assert!((stored[39] - KEEP.time / 8 - SECOND..=stored[39]).contains(&since), "{}", stored[39] - since);
+    });
+}
+
+#[test]
 fn a_spent_spool_drops_the_oldest_and_counts_them() {
     let store = Side::Memory(Default::default()).store();
     let follower = store.follow(following(WhenSpent::DropOldest, 10 * MINUTE)).unwrap();
