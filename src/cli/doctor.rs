@@ -14,7 +14,7 @@ use crate::telemetry::{doctor, web};
 pub struct DoctorArgs {
     /// The HTTP port of the barline to look at.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9877")]
-    pub addr: String,
+    pub http: String,
     /// What opens it.
     #[command(flatten)]
     pub access: Access,
@@ -28,10 +28,10 @@ pub struct DoctorArgs {
 
 /// Looks, waits, looks again, and tells.
 pub async fn run(args: DoctorArgs) -> Exit {
-    let access = args.access.web(&args.addr)?;
+    let access = args.access.web(&args.http)?;
     let look = || async {
-        let looked = web::snapshot(&args.addr, &access).await;
-        looked.map_err(|error| Failure::ran(format!("cannot read the figures of {}: {error}", args.addr)))
+        let looked = web::snapshot(&args.http, &access).await;
+        looked.map_err(|error| Failure::ran(format!("cannot read the figures of {}: {error}", args.http)))
     };
     let before = look().await?;
     tokio::time::sleep(args.span).await;

@@ -93,7 +93,7 @@ fn commands_send_the_token_they_are_given() {
     let file = |name: &str| dir.path().join(name).display().to_string();
     let query = format!("query ledger --addr http://{}", server.grpc);
     let top = format!("top --once --http http://{}", server.http);
-    let doctor = format!("doctor --for 10ms --addr http://{}", server.http);
+    let doctor = format!("doctor --for 10ms --http http://{}", server.http);
     for command in [&query, &top, &doctor] {
         let (code, said) = run(&mut ask(command));
         assert_eq!(code, Some(1), "{said}");

@@ -90,6 +90,6 @@ fn without_a_client_ca_everybody_comes_in_who_speaks_tls_and_a_client_takes_no_e
     let server = start(dir.path(), "old", false);
     let (code, said) = run(&mut ask(&format!("query ledger --addr https://{} --ca {ca}", server.grpc)));
     assert!(code == Some(3) && said.contains("expired"), "{said}");
-    let (code, said) = run(&mut ask(&format!("doctor --for 10ms --addr https://{} --ca {ca}", server.http)));
+    let (code, said) = run(&mut ask(&format!("doctor --for 10ms --http https://{} --ca {ca}", server.http)));
     assert!(code == Some(1) && said.contains("expired"), "{said}");
 }
