@@ -14,7 +14,7 @@ pub enum Phase {
     Busy = 0,
     /// It waits for input.
     Idle = 1,
-    /// It waits for room downstream.
+    /// It waits for room downstream, in a mailbox or a spool.
     Backpressured = 2,
 }
 

@@ -126,6 +126,8 @@ pub enum Severity {
     Poison,
     /// It may work later: call again with backoff.
     Transient,
+    /// What takes its output has no room for it: call again with backoff; until then the instance is backpressured.
+    NoRoom,
     /// Nothing helps: drain the topology and exit non-zero.
     Fatal,
 }
@@ -139,6 +141,11 @@ impl StageError {
     /// It may work later.
     pub fn transient(message: impl std::fmt::Display) -> Self {
         Self { severity: Severity::Transient, message: message.to_string().into() }
+    }
+
+    /// What takes the output has no room for it.
+    pub fn no_room(message: impl std::fmt::Display) -> Self {
+        Self { severity: Severity::NoRoom, message: message.to_string().into() }
     }
 
     /// Nothing helps.

@@ -68,5 +68,9 @@ fn try_later(error: StoreError) -> StageError {
 
 /// A full device may have room again later; what will not heal by itself ends the process.
 fn store_failed(error: StoreError) -> StageError {
-    if error.may_pass() { StageError::transient(error) } else { StageError::fatal(error) }
+    match error {
+        StoreError::SpoolSpent { .. } => StageError::no_room(error),
+        error if error.may_pass() => StageError::transient(error),
+        error => StageError::fatal(error),
+    }
 }

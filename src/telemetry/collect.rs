@@ -53,7 +53,8 @@ impl Observed {
         let mut into = Snapshot::new(&self.plan.name, self.started, now);
         into.number(&table::UPTIME, &[], seconds(span(self.started, now)));
         for meter in self.meters.get().into_iter().flatten() {
-            instance(&mut into, meter, self.plan.stage(&meter.stage).map_or("", |stage| stage.kind.name));
+            let kind = self.plan.stage(&meter.stage).map_or("", |stage| stage.kind.name);
+            instance(&mut into, meter, kind, sinks::lag(&self.context, &meter.stage, now));
         }
         self.windows(&mut into, now);
         self.ledger(&mut into);
@@ -126,15 +127,15 @@ impl Observed {
     }
 }
 
-/// What the shell measures of every instance.
-fn instance(into: &mut Snapshot, meter: &Meter, kind: &str) {
+/// What the shell measures of every instance; `outbox` is how long what it is to send has waited there.
+fn instance(into: &mut Snapshot, meter: &Meter, kind: &str, outbox: Duration) {
     let number = meter.instance.to_string();
     let about = [meter.stage.as_str(), &number];
     let at_work = meter.state().is_up();
     into.number(&table::UP, &[about[0], about[1], kind], f64::from(u8::from(at_work)));
     let is_active = meter.state() != InstanceState::Standby;
     into.number(&table::ACTIVE, &about, f64::from(u8::from(is_active)));
-    into.number(&table::LAG, &about, seconds(meter.lag()));
+    into.number(&table::LAG, &about, seconds(meter.lag().max(outbox)));
     let spent = meter.spent();
     for (phase, time) in [("busy", spent.busy), ("idle", spent.idle), ("backpressured", spent.backpressured)] {
         into.number(&table::TIME, &[about[0], about[1], phase], seconds(time));

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::load;
 use super::snapshot::{Point, Snapshot};
 use super::table::{self, Instrument};
 
@@ -35,13 +36,18 @@ struct Instance<'a> {
     capacity: f64,
     lag: f64,
     lag_grows: f64,
+    /// Of a sink: the share of its spool that is taken.
+    spool: Option<f64>,
 }
 
 /// What is the matter, the most important first; one sentence where nothing is.
 pub fn findings(before: &Snapshot, after: &Snapshot) -> Vec<Finding> {
     let instances = instances(before, after);
-    let mut found: Vec<Finding> = instances.iter().filter(|instance| !instance.at_work).map(absent).collect();
-    found.extend(instances.iter().rfind(|instance| instance.is_limit()).map(|limit| limiting(limit, &instances)));
+    let held_up = instances.iter().any(Instance::is_held_up);
+    let absents = instances.iter().filter(|instance| !instance.at_work && !instance.is_held_up());
+    let mut found: Vec<Finding> = absents.map(absent).collect();
+    let limit = instances.iter().rfind(|instance| instance.is_limit(held_up));
+    found.extend(limit.map(|limit| limiting(limit, &instances)));
     found.extend(backlogs(before, after));
     found.extend(losses(before, after));
     if found.is_empty() {
@@ -73,30 +79,44 @@ fn instances<'a>(before: &Snapshot, after: &'a Snapshot) -> Vec<Instance<'a>> {
             capacity: get(&table::CAPACITY),
             lag: get(&table::LAG),
             lag_grows: (get(&table::LAG) - before.get(&table::LAG, &about).unwrap_or(0.0)) / seconds,
+            spool: load::spool(after, stage),
         }
     };
     after.points(&table::UP).iter().map(instance).collect()
 }
 
 impl Instance<'_> {
-    /// Whether it holds others up without being held up itself.
-    fn is_limit(&self) -> bool {
+    /// Whether it waits for room.
+    fn is_held_up(&self) -> bool {
+        self.backpressured >= HELD_UP
+    }
+
+    /// Whether it holds others up without being held up itself. What waits for a sink in the outbox holds nobody up before
+    /// the spool is full, and then only where it is not the oldest that goes.
+    fn is_limit(&self, held_up: bool) -> bool {
         let full = self.capacity > 0.0 && self.depth >= FULL * self.capacity;
-        let falls_behind = self.lag > 1.0 && self.lag_grows > GROWS;
-        self.backpressured < HELD_UP && (full || falls_behind || self.busy > BUSY)
+        let falls_behind = match self.spool {
+            Some(spool) => spool >= FULL && held_up,
+            None => self.lag > 1.0 && self.lag_grows > GROWS,
+        };
+        !self.is_held_up() && (full || falls_behind || self.busy > BUSY)
     }
 }
 
 fn limiting(limit: &Instance<'_>, all: &[Instance<'_>]) -> Finding {
-    let Instance { stage, number, busy, depth, capacity, lag, lag_grows, .. } = limit;
+    let Instance { stage, number, busy, depth, capacity, lag, lag_grows, spool, .. } = limit;
     let mut told = format!("{stage} (instance {number}) limits the pipeline: it was busy {}", percent(*busy));
-    if *capacity > 0.0 {
-        told += &format!(", {depth} of {capacity} envelopes wait for it, the oldest is {lag:.1} s old");
+    match spool {
+        Some(spool) => told += &format!(", its spool is {} full, the oldest bar in it {lag:.1} s old", percent(*spool)),
+        None if *capacity > 0.0 => {
+            told += &format!(", {depth} of {capacity} envelopes wait for it, the oldest is {lag:.1} s old");
+        }
+        None => {}
     }
     if *lag_grows > GROWS {
         told += &format!(" and its lag grows by {lag_grows:.1} s per second");
     }
-    let waits = all.iter().filter(|instance| instance.backpressured >= HELD_UP);
+    let waits = all.iter().filter(|instance| instance.is_held_up());
     let waits: Vec<String> =
         waits.map(|i| format!("{} {} ({})", i.stage, i.number, percent(i.backpressured))).collect();
     if !waits.is_empty() {
@@ -121,9 +141,11 @@ fn knob(limit: &Instance<'_>) -> String {
         }
         "shard_router" => "raise batch.rows of the ingest stage, so that fewer and larger batches are split".into(),
         "grpc_ingest" => format!("raise {stage}.instances, or let the producers send larger messages"),
-        "kafka_sink" | "kafka_source" => {
-            "look whether the broker answers: its errors are in the log and in /api/v1/topology".into()
-        }
+        "kafka_sink" => format!(
+            "see to the broker (`barline query sinks` has its last error), raise {stage}.spool.bytes or {stage}.spool.age, or \
+             set {stage}.on_failure to spool, which drops the oldest"
+        ),
+        "kafka_source" => "look whether the broker answers: its errors are in the log and in /api/v1/topology".into(),
         _ => format!("look at the last error of {stage} in /api/v1/topology"),
     }
 }
@@ -281,6 +303,27 @@ mod tests {
             assert!(found[0].told.contains(part), "{part}: {found:?}");
         }
         assert!(found[0].remedy.as_ref().is_some_and(|remedy| remedy.contains("data_dir")), "{found:?}");
+    }
+
+    #[test]
+    fn a_sink_whose_spool_holds_up_the_writer_is_named_before_it_and_one_that_holds_up_nobody_is_behind() {
+        let look = |seconds: i64, shares, spool| {
+            let mut snapshot = look(seconds, shares, 64.0);
+            snapshot.number(&table::UP, &["publish", "0", "kafka_sink"], 1.0);
+            snapshot.number(&table::LAG, &["publish", "0"], seconds as f64);
+            snapshot.number(&table::SPOOL, &["publish", "market"], spool);
+            snapshot
+        };
+        let held = [(0.0, 1.0), (0.0, 1.0), (0.0, 1.0)];
+        let found = findings(&look(10, held, 1.0), &look(20, held, 1.0));
+        assert_eq!(found.len(), 1, "{found:?}");
+        for part in ["publish (instance 0) limits", "its spool is 100 % full", "20.0 s old", "write 0 (100 %)"] {
+            assert!(found[0].told.contains(part), "{part}: {found:?}");
+        }
+        assert!(found[0].remedy.as_ref().is_some_and(|remedy| remedy.contains("publish.on_failure")), "{found:?}");
+        let free = [(0.1, 0.0); 3];
+        let found = findings(&look(10, free, 1.0), &look(20, free, 1.0));
+        assert!(!found.iter().any(|finding| finding.told.contains("publish (instance 0) limits")), "{found:?}");
     }
 
     #[test]

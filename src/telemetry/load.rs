@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::distribution::Distribution;
-use super::snapshot::Snapshot;
+use super::snapshot::{Point, Snapshot};
 use super::table::{self, Instrument};
 use crate::model::TimeNs;
 
@@ -56,6 +56,8 @@ pub struct InstanceLoad {
     pub poisoned: f64,
     pub windows: Option<f64>,
     pub watermark_delay: Option<f64>,
+    /// Of a sink: the share of its spool that is taken.
+    pub spool: Option<f64>,
     #[serde(skip)]
     pub queue: Distribution,
     #[serde(skip)]
@@ -88,7 +90,7 @@ pub enum Pressure {
 
 /// The share of its time above which an instance that waits is called pressed.
 const PRESSED: f64 = 0.1;
-/// The share of its mailbox above which an instance that waits for nobody is what limits the others.
+/// The share of its mailbox, or spool, above which an instance that waits for nobody is what limits the others.
 const CROWDED: f64 = 0.75;
 
 impl Load {
@@ -130,6 +132,12 @@ impl Load {
     }
 }
 
+/// The share of its spool that a sink has taken, of those of its specs the most.
+pub(super) fn spool(snapshot: &Snapshot, sink: &str) -> Option<f64> {
+    let is_of = |point: &&Point| point.attributes.get("stage").is_some_and(|stage| stage == sink);
+    snapshot.points(&table::SPOOL).iter().filter(is_of).filter_map(Point::as_number).reduce(f64::max)
+}
+
 impl InstanceLoad {
     fn between(before: &Snapshot, after: &Snapshot, stage: &str, instance: &str) -> Self {
         let about = [("stage", stage), ("instance", instance)];
@@ -163,14 +171,16 @@ impl InstanceLoad {
             poisoned: now(&table::POISONED).unwrap_or(0.0),
             windows: now(&table::WINDOWS),
             watermark_delay: now(&table::WATERMARK),
+            spool: spool(after, stage),
             queue: recent(&table::QUEUE),
             handling: recent(&table::HANDLING),
         }
     }
 
-    /// The share of the mailbox that is taken.
+    /// The share of the mailbox that is taken, or of a sink's spool, where that is more.
     pub fn fill(&self) -> f64 {
-        if self.capacity > 0.0 { (self.depth / self.capacity).min(1.0) } else { 0.0 }
+        let mailbox = if self.capacity > 0.0 { self.depth / self.capacity } else { 0.0 };
+        mailbox.max(self.spool.unwrap_or(0.0)).min(1.0)
     }
 
     /// Items a second: those taken in, or of a source those sent on.
@@ -211,6 +221,7 @@ impl StageLoad {
             capacity: sum(|i| i.capacity),
             restarts: self.instances.iter().map(|i| i.restarts).sum(),
             poisoned: self.instances.iter().map(|i| i.poisoned).sum(),
+            spool: self.instances.iter().filter_map(|i| i.spool).reduce(f64::max),
             ..InstanceLoad::default()
         }
     }
@@ -299,6 +310,20 @@ mod tests {
     fn a_full_mailbox_of_one_that_waits_for_nobody_is_what_limits() {
         let load = Load::between(&at(10, 0.0, 3.0, 64.0), &at(11, 0.0, 3.0, 64.0));
         assert_eq!(load.stage("write").unwrap().pressure(), Pressure::Limiting);
+    }
+
+    #[test]
+    fn a_sink_whose_spool_is_spent_is_what_limits() {
+        let spent = |share: f64| {
+            let mut snapshot = at(10, 0.0, 0.0, 0.0);
+            snapshot.number(&table::UP, &["publish", "0", "kafka_sink"], 1.0);
+            snapshot.number(&table::SPOOL, &["publish", "market"], 0.1);
+            snapshot.number(&table::SPOOL, &["publish", "flows"], share);
+            let load = Load::between(&snapshot, &snapshot);
+            (load.stage("publish").unwrap().pressure(), load.stage("write").unwrap().pressure())
+        };
+        assert_eq!(spent(1.01), (Pressure::Limiting, Pressure::None));
+        assert_eq!(spent(0.2), (Pressure::None, Pressure::None));
     }
 
     #[test]

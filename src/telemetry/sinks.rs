@@ -1,5 +1,7 @@
 //! The figures of the sinks: what waits in the outbox, what became of the rest, and how long it took.
 
+use std::time::Duration;
+
 use hdrhistogram::Histogram;
 
 use super::distribution::Distribution;
@@ -9,6 +11,7 @@ use crate::model::TimeNs;
 use crate::runtime::Context;
 use crate::runtime::measures::span;
 use crate::runtime::sinks::{Link, Sink};
+use crate::store::{Follower, Spool};
 use crate::times::Recording;
 
 /// Adds what is known of every sink.
@@ -28,17 +31,42 @@ pub fn read(into: &mut Snapshot, context: &Context, now: TimeNs) {
 fn backlog(into: &mut Snapshot, context: &Context, sink: &Sink, now: TimeNs) {
     for (spec, follower) in &sink.followers {
         let counts = follower.counts();
-        let (bytes, began) = context.store.held_by(follower);
-        let waits = counts.outstanding > 0;
-        let age = began.filter(|_| waits).map_or(0.0, |began| span(began, now).as_secs_f64());
+        let held = Held::by(follower, context, now);
         let about = [sink.name.as_str(), spec.as_str()];
         into.number(&table::OUTBOX_DEPTH, &about, counts.outstanding as f64);
-        into.number(&table::OUTBOX_AGE, &about, age);
-        into.number(&table::OUTBOX_BYTES, &about, if waits { bytes as f64 } else { 0.0 });
+        into.number(&table::OUTBOX_AGE, &about, held.age.as_secs_f64());
+        into.number(&table::OUTBOX_BYTES, &about, held.bytes as f64);
+        into.number(&table::SPOOL, &about, held.share(&follower.following.spool));
         let fates = [("delivered", counts.delivered), ("quarantined", counts.quarantined), ("skipped", counts.skipped)];
         for (fate, bars) in fates.into_iter().chain(counts.dropped_by_reason()) {
             into.number(&table::OUTBOX_BARS, &[about[0], about[1], fate], bars as f64);
         }
+    }
+}
+
+/// The age of the oldest bar that waits for the sink of this name.
+pub fn lag(context: &Context, sink: &str, now: TimeNs) -> Duration {
+    let named = context.sinks.all().into_iter().filter(|found| found.name == sink);
+    let followers = named.flat_map(|sink| sink.followers.clone());
+    followers.map(|(_, follower)| Held::by(&follower, context, now).age).max().unwrap_or_default()
+}
+
+/// What the outbox keeps for a follower.
+struct Held {
+    bytes: u64,
+    age: Duration,
+}
+
+impl Held {
+    fn by(follower: &Follower, context: &Context, now: TimeNs) -> Self {
+        let (bytes, since) = context.store.held_by(follower);
+        Self { bytes, age: since.map_or(Duration::ZERO, |since| span(since, now)) }
+    }
+
+    /// The share of a spool that it takes.
+    fn share(&self, spool: &Spool) -> f64 {
+        let bytes = self.bytes as f64 / spool.bytes.max(1) as f64;
+        bytes.max(self.age.as_nanos() as f64 / spool.age.max(1) as f64)
     }
 }
 

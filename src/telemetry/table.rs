@@ -66,7 +66,7 @@ instruments! {
     UPTIME = Gauge "barline.process.uptime" "s" &[], "Time since the process started.";
     UP = Gauge "barline.stage.up" "1" &["stage", "instance", "kind"], "1 while the instance is at work or on standby, 0 while it starts, retries, drains or has ended.";
     ACTIVE = Gauge "barline.stage.active" "1" INSTANCE, "1 while the instance has a share of its stage's work, 0 while it is on standby; their sum is the number of active instances.";
-    LAG = Gauge "barline.stage.lag" "s" INSTANCE, "Age of the oldest envelope that waits for the instance or is being worked on.";
+    LAG = Gauge "barline.stage.lag" "s" INSTANCE, "Age of the oldest envelope that waits for the instance or is being worked on, or of the oldest bar that waits in the outbox for the sink.";
     TIME = Counter "barline.stage.time" "s" &["stage", "instance", "phase"], "Time by what the instance did: busy, idle or backpressured; their rates add up to 1.";
     BATCHES = Counter "barline.stage.batches" "{batch}" DIRECTION, "Batches and signals taken in and sent on.";
     ITEMS = Counter "barline.stage.items" "{item}" DIRECTION, "Ticks or bars taken in and sent on.";
@@ -95,8 +95,9 @@ instruments! {
     TICK_TO_ACK = Histogram "barline.tick.ack.delay" "s" &[], "From the time of a batch's first tick to the batch's acknowledgement.";
     WINDOW_TO_STORED = Histogram "barline.bar.stored.delay" "s" &[], "From the end of a window to its bar being stored.";
     OUTBOX_DEPTH = Gauge "barline.outbox.depth" "{bar}" SINK, "Bars in the outbox that the sink has yet to send.";
-    OUTBOX_AGE = Gauge "barline.outbox.age" "s" SINK, "Age of the oldest part of the outbox that the sink needs; 0 when nothing waits for it.";
+    OUTBOX_AGE = Gauge "barline.outbox.age" "s" SINK, "Age of the oldest bar that waits in the outbox for the sink; 0 when none does.";
     OUTBOX_BYTES = Gauge "barline.outbox.size" "By" SINK, "Bytes of the outbox that are kept for the sink.";
+    SPOOL = Gauge "barline.spool.utilization" "1" SINK, "Share of the sink's spool that is taken, by bytes or by age, whichever is more.";
     OUTBOX_BARS = Counter "barline.outbox.bars" "{bar}" &["stage", "spec", "fate"], "What became of the sink's bars: delivered, quarantined, skipped, or given up for a reason.";
     LINK = Gauge "barline.sink.up" "1" &["stage"], "1 while the sink reaches its broker.";
     SENT_UNACKED = Gauge "barline.sink.in_flight" "{record}" &["stage"], "Records handed over whose end is not known.";

@@ -7,11 +7,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, free_port};
+use crate::harness::free_port;
+use crate::held_up;
 
 /// A browser window, driven over WebDriver.
 struct Browser {
@@ -86,18 +86,6 @@ impl Drop for Browser {
     }
 }
 
-/// Sends ticks until it is dropped, whether or not they are taken.
-fn load(grpc: SocketAddr) -> tokio::runtime::Runtime {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let shape = ["series=2k", "rate=max", "event_rate=4k", "connections=1"].map(str::to_owned);
-    let profile = loadgen::profile::Profile::load("market", &shape).unwrap();
-    let (server, limit) = (format!("http://{grpc}"), loadgen::plan::Limit::Ticks(20_000_000));
-    let mut options = loadgen::run::Options::new(loadgen::connect::Server::open(server), limit);
-    options.reconnect = Duration::ZERO;
-    runtime.spawn(async move { loadgen::run::run(profile, &options).await });
-    runtime
-}
-
 /// Class and name of every stage in the drawing.
 const STAGES: &str = "return [...document.querySelectorAll('svg.right g.stage')].map(stage => \
     [stage.querySelector('.name').textContent.split(' ')[0], stage.getAttribute('class')])";
@@ -112,16 +100,7 @@ fn the_page_shows_the_topology_live_and_colours_what_is_held_up() {
         }
     };
     let dir = tempfile::tempdir().unwrap();
-    let nobody = format!("publish.brokers=[\"{}\"]", free_port());
-    // Without a broker the spool is soon spent, and then the writer waits.
-    let overrides = [
-        nobody.as_str(),
-        "publish.specs=[\"market_ticks\"]",
-        "publish.spool={bytes: 1MiB, age: 1h}",
-        "publish.on_failure=block",
-        "write.outbox={keep: 1m, budget: 1MiB}",
-    ];
-    let mut server = Server::start("edge-kafka.yaml", &dir.path().join("data"), &overrides);
+    let mut server = held_up::without_a_broker(&dir.path().join("data"));
     let host = format!("http://{}", server.http);
     browser.go(&format!("{host}/"));
     server.until("the figures are live", |_| {
@@ -132,12 +111,17 @@ fn the_page_shows_the_topology_live_and_colours_what_is_held_up() {
     assert_eq!(names, ["ingest", "journal", "route", "aggregate", "write", "publish", "reap"], "{stages}");
     assert!(stages.as_array().unwrap().iter().all(|stage| stage[1] == "stage free"), "{stages}");
 
-    let sending = load(server.grpc);
-    server.until("the writer is coloured as what limits, and who is held up by it is coloured too", |_| {
-        let stages = browser.ask(STAGES);
-        let class = |index: usize| stages[index][1].clone();
-        class(4) == "stage limiting" && class(1) != "stage free"
-    });
+    let sending = held_up::load(server.grpc);
+    server.until(
+        "the sink is coloured as what limits, and who is held up by it, from the writer on, is coloured too",
+        |_| {
+            let stages = browser.ask(STAGES);
+            let class = |index: usize| stages[index][1].clone();
+            class(5) == "stage limiting" && (0..=4).all(|index| class(index) != "stage free")
+        },
+    );
+    let verdict = browser.ask("return document.querySelector('.verdict').textContent");
+    assert!(verdict.as_str().is_some_and(|said| said.contains("publish is the bottleneck")), "{verdict}");
 
     browser.go(&format!("{host}/windows?spec=market_ticks"));
     let listed = browser.ask("return document.querySelector('main a[href*=\"series=\"]').textContent");

@@ -9,6 +9,7 @@ mod disk;
 mod exactly_once;
 mod faults;
 mod harness;
+mod held_up;
 mod kafka;
 mod layers;
 mod lives;

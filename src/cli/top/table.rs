@@ -52,10 +52,10 @@ fn row(stage: &str, load: &InstanceLoad) -> Row {
     let percent = |share: f64| format!("{:.0}%", share * 100.0);
     let pressure = load.pressure();
     let state = match (load.up, pressure) {
-        (false, _) => "not up",
         (true, _) if !load.active => "standby",
+        (_, Pressure::Pressed) => "waits",
+        (false, _) => "not up",
         (true, Pressure::None) => "ok",
-        (true, Pressure::Pressed) => "waits",
         (true, Pressure::Limiting) => "limits",
     };
     let is_source = load.capacity == 0.0;

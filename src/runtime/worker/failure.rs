@@ -8,6 +8,7 @@ use crate::model::{Envelope, Reason, Rows, TickSlice};
 use crate::runtime::chaos::{Act, Moment};
 use crate::runtime::drain::Exit;
 use crate::runtime::meter::InstanceState;
+use crate::runtime::phases::Phase;
 use crate::runtime::stage::{Severity, StageError};
 use crate::runtime::trace::Started;
 use crate::store::Poisoned;
@@ -93,7 +94,10 @@ impl Worker {
             return Err(Exit::Failed(error.message.to_string()));
         }
         self.meter.set_state(InstanceState::Retrying);
+        let waits = error.severity == Severity::NoRoom;
+        self.meter.phases.enter(if waits { Phase::Backpressured } else { Phase::Busy });
         tokio::time::sleep(*pause).await;
+        self.meter.phases.enter(Phase::Busy);
         *pause = (*pause * 2).min(LONGEST_PAUSE);
         Ok(())
     }

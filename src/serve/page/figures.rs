@@ -10,6 +10,9 @@ use crate::telemetry::load::{InstanceLoad, Pressure, StageLoad, short, span};
 /// How wide the bars of the graph are, in units of the drawing.
 pub const BAR: f64 = 148.0;
 
+/// A stage whose lag is so many seconds is said to be behind.
+const BEHIND: f64 = 5.0;
+
 /// Texts, sizes and classes by key.
 #[derive(Debug, Default, Serialize)]
 pub struct Figures {
@@ -65,6 +68,9 @@ impl Figures {
         let (key, total) = (format!("s.{}", stage.name), stage.total());
         self.instance(&key, &total);
         self.bars(&key, &total);
+        self.say(format!("{key}.room"), room(&total).to_owned());
+        let taken = total.spool.map_or_else(|| self.text(&format!("{key}.depth")).to_owned(), percent);
+        self.say(format!("{key}.taken"), taken);
         self.state.insert(key.clone(), state(stage.pressure()));
         let (active, all) = (stage.active(), stage.instances.len());
         let count = if active == all { format!(" ×{all}") } else { format!(" ×{active} of {all}") };
@@ -81,7 +87,6 @@ impl Figures {
     }
 
     fn instance(&mut self, key: &str, load: &InstanceLoad) {
-        let percent = |share: f64| format!("{:.0} %", share * 100.0);
         self.say(format!("{key}.rate"), format!("{}/s", short(load.rate())));
         self.say(format!("{key}.out"), format!("{}/s", short(load.items_out)));
         self.say(format!("{key}.lag"), if load.capacity > 0.0 { span(load.lag) } else { "–".to_owned() });
@@ -124,15 +129,27 @@ impl Figures {
 
 /// One sentence: which stage is the bottleneck, and who waits for it.
 fn verdict(load: &Load) -> String {
-    let of = |wanted| load.stages.iter().filter(move |stage| stage.pressure() == wanted).map(|stage| &*stage.name);
-    let waiting: Vec<&str> = of(Pressure::Pressed).collect();
+    let of = |wanted| load.stages.iter().filter(move |stage| stage.pressure() == wanted);
+    let waiting: Vec<&str> = of(Pressure::Pressed).map(|stage| &*stage.name).collect();
+    let wait = if waiting.len() == 1 { "waits" } else { "wait" };
+    let behind = load.stages.iter().map(|stage| (stage.total().lag, &stage.name)).max_by(|a, b| a.0.total_cmp(&b.0));
     // Nobody downstream of the last one that limits waits: that is where it begins.
-    match (of(Pressure::Limiting).next_back(), waiting.is_empty()) {
-        (Some(stage), false) => format!("{stage} is the bottleneck; {} wait for it", waiting.join(", ")),
-        (Some(stage), true) => format!("the mailbox of {stage} fills up; nobody waits yet"),
-        (None, false) => format!("{} wait for room downstream", waiting.join(", ")),
-        (None, true) => "nothing waits: every stage takes what comes".to_owned(),
+    match (of(Pressure::Limiting).next_back(), waiting.is_empty(), behind) {
+        (Some(stage), false, _) => format!("{} is the bottleneck; {} {wait} for it", stage.name, waiting.join(", ")),
+        (Some(stage), true, _) => format!("the {} of {} fills up; nobody waits yet", room(&stage.total()), stage.name),
+        (None, false, _) => format!("{} {wait} for room downstream", waiting.join(", ")),
+        (None, true, Some((lag, stage))) if lag >= BEHIND => format!("nobody waits; {stage} is {} behind", span(lag)),
+        (None, true, _) => "nothing waits: every stage takes what comes".to_owned(),
     }
+}
+
+/// Where what a stage has not taken yet waits.
+fn room(load: &InstanceLoad) -> &'static str {
+    if load.spool.is_some() { "spool" } else { "mailbox" }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
 }
 
 fn up(load: &InstanceLoad) -> &'static str {
@@ -167,6 +184,40 @@ pub fn grouped(count: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `write` → `publish`, whose lag is so long, with so much of its spool taken; one of them waited for room.
+    fn load(write_waits: bool, lag: f64, spool: f64) -> Load {
+        use crate::telemetry::{Snapshot, table};
+        let at = |second: i64| {
+            let mut snapshot = Snapshot::new("edge-kafka", 0, second * 1_000_000_000);
+            for (stage, kind) in [("write", "storage_writer"), ("publish", "kafka_sink")] {
+                snapshot.number(&table::UP, &[stage, "0", kind], 1.0);
+                snapshot.number(&table::CAPACITY, &[stage, "0"], 64.0);
+            }
+            let waited = if write_waits { second as f64 } else { 0.0 };
+            snapshot.number(&table::TIME, &["write", "0", "backpressured"], waited);
+            snapshot.number(&table::LAG, &["publish", "0"], lag);
+            snapshot.number(&table::SPOOL, &["publish", "market"], spool);
+            snapshot
+        };
+        Load::between(&at(1), &at(2))
+    }
+
+    #[test]
+    fn one_sentence_says_who_holds_up_whom_or_is_behind() {
+        for (waits, lag, spool, said) in [
+            (true, 90.0, 1.0, "publish is the bottleneck; write waits for it"),
+            (false, 90.0, 0.8, "the spool of publish fills up; nobody waits yet"),
+            (true, 0.1, 0.1, "write waits for room downstream"),
+            (false, 90.0, 0.1, "nobody waits; publish is 90.0 s behind"),
+            (false, 0.1, 0.1, "nothing waits: every stage takes what comes"),
+        ] {
+            assert_eq!(verdict(&load(waits, lag, spool)), said);
+        }
+        let figures = Figures::new(&load(false, 90.0, 0.8));
+        assert_eq!((figures.text("s.publish.room"), figures.text("s.publish.taken")), ("spool", "80 %"));
+        assert_eq!((figures.text("s.write.room"), figures.text("s.write.taken")), ("mailbox", "0 / 64"));
+    }
 
     #[test]
     fn counts_have_their_thousands_apart() {

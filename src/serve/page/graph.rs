@@ -113,8 +113,8 @@ fn node(stage: &StagePlan, at: (f64, f64), figures: &Figures) -> Markup {
                     rect class="track" width=(BAR) height="5" {}
                     (bar(0.0, "fill", "fill"))
                 }
-                text class="dim" x="10" y="107" { "mailbox" }
-                (text(right, 107.0, "number dim", "depth"))
+                (text(10.0, 107.0, "dim", "room"))
+                (text(right, 107.0, "number dim", "taken"))
             }
         }
     }

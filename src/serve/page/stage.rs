@@ -26,7 +26,7 @@ pub async fn topology(State(served): State<Arc<Served>>) -> Response {
             (swatch("busy", "busy"))
             (swatch("backpressured", "waiting for room downstream"))
             (swatch("track", "idle"))
-            li { "second bar: how full the mailbox is" }
+            li { "second bar: how full the mailbox is, or a sink's spool" }
         }
         h2 { "Instances" }
         div class="scroll" { (instances(&served, served.plan.stages.iter(), &figures)) }

@@ -4,6 +4,7 @@ mod collector;
 mod dashboards;
 mod exposition;
 mod logged;
+mod no_broker;
 mod phases;
 mod prometheus;
 mod pushed;
