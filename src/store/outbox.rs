@@ -31,8 +31,8 @@ const PART_BYTES: u64 = 32 << 20;
 /// A partition is followed by another after this part of the time entries are kept.
 const PARTS: i64 = 8;
 /// When bars were stored is noted this often, and this often of a partition that is full.
-const MARK: DurationNs = 50 * MILLISECOND;
-const OLD_MARK: DurationNs = SECOND;
+const MARK: u64 = 50 * MILLISECOND as u64;
+const OLD_MARK: u64 = SECOND as u64;
 /// The most bars in an entry.
 pub(super) const ENTRY: usize = 1024;
 
@@ -83,9 +83,9 @@ impl Part {
         Self { first, began, bytes, marks: Vec::new(), names: name("outbox"), contents: name("contents") }
     }
 
-    /// Notes that what is from `position` on is stored now.
+    /// Notes that what is from `position` on is stored now; the clock may have been set back.
     fn mark(&mut self, position: u64, now: TimeNs) {
-        if self.marks.last().is_none_or(|(_, at)| now - at >= MARK) {
+        if self.marks.last().is_none_or(|(_, at)| now.abs_diff(*at) >= MARK) {
             self.marks.push((position, now));
         }
     }
@@ -94,7 +94,7 @@ impl Part {
     fn close(&mut self) {
         let mut last = TimeNs::MIN;
         self.marks.retain(|(_, at)| {
-            let keeps = at.saturating_sub(last) >= OLD_MARK;
+            let keeps = at.abs_diff(last) >= OLD_MARK;
             last = if keeps { *at } else { last };
             keeps
         });

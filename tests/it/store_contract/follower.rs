@@ -77,6 +77,18 @@ fn on_both_sides_what_waits_is_as_old_as_its_oldest_bar_and_after_a_restart_as_i
 }
 
 #[test]
+fn a_clock_set_back_is_noticed_in_the_age_of_what_waits() {
+    let store = Side::Memory(Default::default()).store();
+    let follower = store.follow(following(WhenSpent::DropOldest, HOUR)).unwrap();
+    let times = [NOW, NOW - MINUTE, NOW - MINUTE + SECOND];
+    let positions = times.map(|now| store_bar(&store, 0, now).unwrap());
+    for (position, since) in positions.iter().zip(&times[1..]) {
+        settle(&follower, *position);
+        assert_eq!(store.held_by(&follower).1, Some(*since));
+    }
+}
+
+#[test]
 fn a_spent_spool_drops_the_oldest_and_counts_them() {
     let store = Side::Memory(Default::default()).store();
     let follower = store.follow(following(WhenSpent::DropOldest, 10 * MINUTE)).unwrap();
