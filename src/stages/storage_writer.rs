@@ -6,7 +6,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 
@@ -97,19 +97,27 @@ struct StorageWriter {
     side_marks: HashMap<SpecId, Vec<u64>>,
     /// How many aggregator instances the last checkpoint was of, and those of them that have given one since.
     reported: (u16, BTreeSet<u16>),
-    /// The last batch committed and what came of it. It outlives the stage: a batch that comes again after a failure
-    /// between commit and sending is recognised by it and not merged twice.
-    last: Arc<Mutex<Option<Stored>>>,
+    /// The last batch. It outlives the stage: one that comes again after a failure is not merged twice.
+    last: Arc<Mutex<Option<Last>>>,
 }
 
 /// A bar: head and accumulator states.
 type Bar = (BarHead, Vec<u64>);
 
-/// A committed batch and the whole bars it led to.
+/// A batch, and the whole bars it leads to.
+enum Last {
+    /// It is stored; what follows may have failed.
+    Stored { input: Arc<BarBatch>, bars: Arc<BarBatch> },
+    /// Its commit failed, and may have been one all the same: merged again its ticks would count twice, written again as it
+    /// was it changes nothing. That holds for as long as the outbox ends where it did, as nobody else has stored bars.
+    Tried { input: Arc<BarBatch>, merged: Merged, outbox_end: u64 },
+}
+
+/// Whole bars, and the stored ones they replace.
 #[derive(Clone)]
-struct Stored {
-    input: Arc<BarBatch>,
-    bars: Arc<BarBatch>,
+struct Merged {
+    bars: BarBatch,
+    replaced: Vec<Bar>,
 }
 
 /// The highest window start written, per granularity and series of one spec.
@@ -143,12 +151,15 @@ impl Stage for StorageWriter {
 }
 
 impl StorageWriter {
-    /// Merges and commits; nothing is remembered unless the commit succeeds, so a failed call can be repeated.
+    /// Merges and commits. A failed call can be repeated.
     fn store(&mut self, input: Arc<BarBatch>, now: TimeNs) -> Result<Arc<BarBatch>, StageError> {
         let spec = self.context.specs.get(input.spec).clone();
         let store = self.context.store.clone();
         let _alone = store.bars_lock();
-        let (mut bars, replaced) = self.merged(&spec, &input)?;
+        let Merged { mut bars, replaced } = match self.tried(&input) {
+            Some(merged) => merged,
+            None => self.merged(&spec, &input)?,
+        };
         let mut batch = self.context.store.batch();
         let new_series = self.context.add_new_series(&mut batch).map_err(super::store_failed)?;
         for head in &bars.heads {
@@ -160,8 +171,11 @@ impl StorageWriter {
             batch.put_in_bars(input.spec, counts.in_bars() + ticks);
         }
         bars.position = batch.put_outbox(&bars, &replaced, now, self.keep);
-        commit(batch)?;
-        self.context.store.trim_outbox(now, self.keep).map_err(super::store_failed)?;
+        if let Err(error) = commit(batch) {
+            let (merged, outbox_end) = (Merged { bars, replaced }, store.outbox_end());
+            *self.last() = Some(Last::Tried { input, merged, outbox_end });
+            return Err(error);
+        }
         self.context.mark_persisted(&new_series);
         let frontier = &mut self.frontiers[input.spec.0 as usize];
         for head in &bars.heads {
@@ -169,12 +183,13 @@ impl StorageWriter {
         }
         counts.store(ticks);
         let bars = Arc::new(bars);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stored { input, bars: bars.clone() });
+        *self.last() = Some(Last::Stored { input, bars: bars.clone() });
+        self.context.store.trim_outbox(now, self.keep).map_err(super::store_failed)?;
         Ok(bars)
     }
 
     /// The whole bars that `input` leads to, each once, and the stored ones they replace.
-    fn merged(&self, spec: &Spec, input: &BarBatch) -> Result<(BarBatch, Vec<Bar>), StageError> {
+    fn merged(&self, spec: &Spec, input: &BarBatch) -> Result<Merged, StageError> {
         let frontier = &self.frontiers[input.spec.0 as usize];
         let mut at: HashMap<(u8, SeriesId, TimeNs), usize> = HashMap::with_capacity(input.len());
         let mut bars: Vec<Bar> = Vec::with_capacity(input.len());
@@ -202,7 +217,7 @@ impl StorageWriter {
             head.flags.set(BarFlags::WHOLE, false);
             whole.push(head, &state);
         }
-        Ok((whole, replaced))
+        Ok(Merged { bars: whole, replaced })
     }
 
     fn stored(&self, frontier: &Frontier, spec: SpecId, head: &BarHead) -> Result<Option<Bar>, StageError> {
@@ -212,9 +227,28 @@ impl StorageWriter {
         self.context.store.bar(spec, head.granularity, head.series, head.start).map_err(super::store_failed)
     }
 
-    fn already_stored(&self, input: &Arc<BarBatch>) -> Option<Arc<BarBatch>> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().filter(|stored| Arc::ptr_eq(&stored.input, input)).map(|stored| stored.bars.clone())
+    fn last(&self) -> MutexGuard<'_, Option<Last>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What came of a batch that is stored.
+    fn already_stored(&self, batch: &Arc<BarBatch>) -> Option<Arc<BarBatch>> {
+        match &*self.last() {
+            Some(Last::Stored { input, bars }) if Arc::ptr_eq(input, batch) => Some(bars.clone()),
+            _ => None,
+        }
+    }
+
+    /// What a batch leads to whose commit has failed. To be asked under the lock of the bars.
+    fn tried(&self, batch: &Arc<BarBatch>) -> Option<Merged> {
+        match &*self.last() {
+            Some(Last::Tried { input, merged, outbox_end })
+                if Arc::ptr_eq(input, batch) && *outbox_end == self.context.store.outbox_end() =>
+            {
+                Some(merged.clone())
+            }
+            _ => None,
+        }
     }
 
     /// Keeps late ticks beside the bars, where queries find them. A replay finds them late again; of each shard they come

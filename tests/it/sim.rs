@@ -2,7 +2,8 @@
 //! ledger balances.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use barline::app::Launched;
@@ -12,7 +13,7 @@ use barline::model::{LedgerSnapshot, Reason, TimeNs};
 use barline::runtime::sim::{Rates, SeededChaos, for_seeds, simulate};
 use barline::runtime::{Built, Chaos, Context, DrainReport, Placement};
 use barline::spec::{LatePolicy, Spec, Specs};
-use barline::store::{Memory, TickScan};
+use barline::store::{Hooked, Kv, KvError, Memory, Op, TickScan};
 use barline::topology::Plan;
 
 use super::naive::{self, Bars, Tick};
@@ -88,6 +89,19 @@ pub fn run_with(
     stages: Stages,
     beside: impl Fn(&Launched),
 ) -> Outcome {
+    run_over(Arc::new(Memory::new()), seed, file, rates, instances, stages, beside)
+}
+
+/// As [`run_with`], over this store.
+fn run_over(
+    kv: Arc<dyn Kv>,
+    seed: u64,
+    file: &str,
+    rates: Rates,
+    instances: impl Fn(&mut fastrand::Rng) -> String,
+    stages: Stages,
+    beside: impl Fn(&Launched),
+) -> Outcome {
     let mut random = fastrand::Rng::with_seed(seed);
     let series = random.u32(1..12);
     let script = script(&mut random, series);
@@ -96,7 +110,7 @@ pub fn run_with(
     simulate(START, async |clock| {
         let chaos: Arc<dyn Chaos> = Arc::new(SeededChaos::new(seed, rates));
         let shared = Arc::new(OnceLock::new());
-        let mut seams = seams(Arc::new(Memory::new()), clock, Some(chaos));
+        let mut seams = seams(kv, clock, Some(chaos));
         seams.sources = stages(&plan, &shared);
         let app = assemble(seams, plan, cascading_specs(), series, script);
         let context = app.context.clone();
@@ -149,6 +163,30 @@ pub fn complaint(outcome: &Outcome) -> Option<String> {
 #[test]
 fn a_thousand_seeds_of_stalls_panics_and_restarts_leave_exact_bars() {
     for_seeds(1, 1000, "a_thousand_seeds", |seed| check(seed, &run(seed, "scaled.yaml", ROUGH)));
+}
+
+/// A store in which every fifth commit fails once `unsure` is set, and is there all the same in half the cases.
+fn unsure(seed: u64, unsure: Arc<AtomicBool>) -> Arc<dyn Kv> {
+    let random = Mutex::new(fastrand::Rng::with_seed(seed));
+    let commit = move |below: &dyn Kv, ops: Vec<Op>, durability| {
+        let mut random = random.lock().unwrap();
+        let (fails, is_there) = (unsure.load(Relaxed) && random.f32() < 0.2, random.bool());
+        if is_there || !fails {
+            below.commit(ops, durability)?;
+        }
+        if fails { Err(KvError::Full { path: "simulated".into() }) } else { Ok(()) }
+    };
+    Arc::new(Hooked::committing(Arc::new(Memory::new()), Box::new(commit)))
+}
+
+#[test]
+fn commits_that_fail_and_are_there_all_the_same_count_no_tick_twice() {
+    for_seeds(1, 300, "commits_that_fail", |seed| {
+        let fails = Arc::new(AtomicBool::new(false));
+        let begin = |_: &Launched| fails.store(true, Relaxed);
+        let (kv, instances) = (unsure(seed, fails.clone()), |random: &mut fastrand::Rng| random.u32(1..5).to_string());
+        check(seed, &run_over(kv, seed, "scaled.yaml", CALM, instances, |_, _| Vec::new(), begin));
+    });
 }
 
 #[test]
