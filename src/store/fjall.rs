@@ -203,15 +203,14 @@ impl Fjall {
 
     /// Notes that a write failed. fjall does not say why an earlier one failed in the background.
     fn fail(&self, error: &fjall::Error) -> KvError {
-        let poisoned = matches!(error, fjall::Error::Poisoned);
-        let told = poisoned.then(|| self.probe()).flatten().unwrap_or_else(|| self.explain(error));
+        let told = if matches!(error, fjall::Error::Poisoned) { self.probe() } else { self.explain(error) };
         let broken = Broken { reason: told.clone(), tried: None };
         *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(broken);
         told
     }
 
-    /// What keeps another buffer's flush from being written, if it is anything the operating system tells.
-    fn probe(&self) -> Option<KvError> {
+    /// What keeps another buffer's flush from being written; nothing may, any longer.
+    fn probe(&self) -> KvError {
         let probe = self.path.join("probe");
         let write = |bytes: &[u8]| {
             let mut file = File::create(&probe)?;
@@ -220,8 +219,10 @@ impl Fjall {
         };
         let written = write(&vec![1; 2 * BUFFER as usize]);
         let removed = std::fs::remove_file(&probe);
-        let told = self.explain(&written.and(removed).err()?.into());
-        matches!(told, KvError::Full { .. } | KvError::Busy { .. } | KvError::Failed { .. }).then_some(told)
+        match written.and(removed) {
+            Ok(()) => KvError::Interrupted { path: self.path() },
+            Err(error) => self.explain(&error.into()),
+        }
     }
 
     fn range(&self, space: &str, from: &[u8], to: Option<&[u8]>) -> Result<Option<Iter>, KvError> {

@@ -77,6 +77,12 @@ pub enum KvError {
         /// What the operating system says.
         reason: String,
     },
+    /// A write has failed in the background, and nothing keeps another from being written now.
+    #[error("a write to {path} has failed in the background; the database is opened anew")]
+    Interrupted {
+        /// The data directory.
+        path: String,
+    },
     /// The directory cannot be created, read or written.
     #[error("cannot use {path} as data directory: {reason}; make it writable, or give another --data-dir")]
     Unusable {

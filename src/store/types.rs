@@ -281,11 +281,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether trying again later can help: the device or the budget is full now, or file descriptors have run out.
+    /// Whether trying again later can help: the device or the budget is full now, file descriptors have run out, or the
+    /// database is opened anew.
     pub fn may_pass(&self) -> bool {
         matches!(
             self,
-            Self::OverBudget { .. } | Self::SpoolSpent { .. } | Self::Kv(KvError::Full { .. } | KvError::Busy { .. })
+            Self::OverBudget { .. }
+                | Self::SpoolSpent { .. }
+                | Self::Kv(KvError::Full { .. } | KvError::Busy { .. } | KvError::Interrupted { .. })
         )
     }
 
